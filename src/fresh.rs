@@ -47,6 +47,62 @@ impl fmt::Display for Nonce {
     }
 }
 
+/// What one step of a nonce stands for where the clock is its floor. Never changes once a key was used: numbers of
+/// two units cannot be compared, and an exchange that has seen the larger one refuses the smaller for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NonceUnit {
+    /// Thousandths of a second.
+    Milliseconds,
+    /// Millionths of a second: the finest that fits below 2^53.
+    Microseconds,
+    /// Billionths of a second: fits into 64 bits until the year 2554.
+    Nanoseconds,
+}
+
+/// The text is no nonce unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a nonce unit; write `ms`, `us` or `ns`")]
+pub struct UnknownUnit;
+
+impl NonceUnit {
+    /// The word for it in `proxy.toml` and in the state file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+            Self::Nanoseconds => "ns",
+        }
+    }
+
+    /// Reads a [word](Self::word).
+    pub fn parse(word: &str) -> Result<Self, UnknownUnit> {
+        [Self::Milliseconds, Self::Microseconds, Self::Nanoseconds]
+            .into_iter()
+            .find(|unit| unit.word() == word)
+            .ok_or(UnknownUnit)
+    }
+
+    /// The number of this unit at a moment; the largest number there is, if the moment lies beyond it.
+    pub fn at(self, moment: UnixMillis) -> u64 {
+        moment.0.saturating_mul(self.per_second() / 1000)
+    }
+
+    /// How many make one second.
+    pub fn per_second(self) -> u64 {
+        match self {
+            Self::Milliseconds => 1_000,
+            Self::Microseconds => 1_000_000,
+            Self::Nanoseconds => 1_000_000_000,
+        }
+    }
+}
+
+impl fmt::Display for NonceUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Which token of an account: grows by one with each that is minted. Says "this one was refused" without
 /// naming the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,4 +128,28 @@ pub struct Fresh {
     pub nonce: Option<Nonce>,
     /// A token, where the venue's messages carry one.
     pub token: Option<Token>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_unit_is_read_by_its_word_alone() {
+        for unit in [NonceUnit::Milliseconds, NonceUnit::Microseconds, NonceUnit::Nanoseconds] {
+            assert_eq!(NonceUnit::parse(unit.word()), Ok(unit));
+        }
+        for bad in ["", "NS", "s", "ns ", "nanoseconds"] {
+            assert_eq!(NonceUnit::parse(bad), Err(UnknownUnit), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_moment_counts_in_every_unit_and_never_wraps() {
+        let moment = UnixMillis(1_790_000_000_123);
+        assert_eq!(NonceUnit::Milliseconds.at(moment), 1_790_000_000_123);
+        assert_eq!(NonceUnit::Microseconds.at(moment), 1_790_000_000_123_000);
+        assert_eq!(NonceUnit::Nanoseconds.at(moment), 1_790_000_000_123_000_000);
+        assert_eq!(NonceUnit::Nanoseconds.at(UnixMillis(u64::MAX)), u64::MAX);
+    }
 }
