@@ -12,4 +12,5 @@ pub mod scope;
 pub mod secret;
 
 pub mod store;
+pub mod supply;
 pub mod tls;

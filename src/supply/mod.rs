@@ -1,0 +1,3 @@
+//! What must be fresh: the time.
+
+pub mod clock;
