@@ -1,3 +1,4 @@
-//! What must be fresh: the time.
+//! What must be fresh: the time, the numbers of a key.
 
 pub mod clock;
+pub mod lane;
