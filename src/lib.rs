@@ -11,4 +11,5 @@ pub mod names;
 pub mod scope;
 pub mod secret;
 
+pub mod certs;
 pub mod tls;

@@ -119,7 +119,11 @@ fn settings(scratch: &Scratch, leaves: &[&Leaf]) -> ServerSettings {
 }
 
 /// One handshake and one byte each way, so that alerts and tickets after the handshake are seen too.
-async fn meet(acceptor: &Acceptor, connector: &Connector, name: &str) -> (io::Result<Stream>, Result<Stream, String>) {
+pub(crate) async fn meet(
+    acceptor: &Acceptor,
+    connector: &Connector,
+    name: &str,
+) -> (io::Result<Stream>, Result<Stream, String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
