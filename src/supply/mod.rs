@@ -1,4 +1,6 @@
-//! What must be fresh: the time, the numbers of a key.
+//! What must be fresh: the time, the numbers of a key, its token. Owned by one task per account.
 
+pub mod account;
 pub mod clock;
 pub mod lane;
+pub mod token;

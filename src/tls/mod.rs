@@ -1,12 +1,47 @@
-//! TLS on both sides. The only file that names `tokio_rustls`: everyone else sees [`Stream`].
+//! TLS on both sides: [`Acceptor`] for those who connect to us, [`Connector`] for exchanges.
+//!
+//! The only module that names `tokio_rustls`: everyone else sees [`Stream`]. It does not decide who a client
+//! is; it hands out the certificates that the peer proved to hold.
 
-use rustls::pki_types::{CertificateDer, ServerName};
+mod client;
+mod server;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use client::{BadRoots, ClientRoots, Connector, HandshakeFailed};
+pub use server::{
+    Acceptor, BadIdentity, Certificates, NotLoaded, PemPair, ServerIdentity, ServerSettings, read_private,
+};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// The one protocol that both sides speak above TLS. Without it a proxy in between could pick HTTP/2, in which
+/// a WebSocket upgrade does not exist.
+const ALPN: &[u8] = b"http/1.1";
+
+/// Makes aws-lc-rs the provider of whatever in this process asks rustls for a default one. May be called often.
+///
+/// Our own settings name the provider and do not need this; libraries that build their own do.
+pub fn install_crypto() {
+    if CryptoProvider::get_default().is_none() {
+        // Fails only if another thread came first, and then with this same provider.
+        let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}
+
+/// The provider that all settings here are built with.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
+}
 
 /// One TLS connection over TCP, whichever side of it we are.
 #[derive(Debug)]
@@ -29,40 +64,6 @@ impl Stream {
     /// The certificates that the peer proved to hold, its own first.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.0.get_ref().1.peer_certificates().unwrap_or_default()
-    }
-}
-
-/// Ends TLS for those who connect to us.
-#[derive(Clone)]
-pub struct Acceptor(tokio_rustls::TlsAcceptor);
-
-impl Acceptor {
-    /// An acceptor with these settings.
-    pub fn new(config: Arc<rustls::ServerConfig>) -> Self {
-        Self(tokio_rustls::TlsAcceptor::from(config))
-    }
-
-    /// Shakes hands. Has no limit of its own: wrap it in one.
-    pub async fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
-        let stream = self.0.accept(socket).await?;
-        Ok(Stream(Box::new(tokio_rustls::TlsStream::Server(stream))))
-    }
-}
-
-/// Opens TLS to others.
-#[derive(Clone)]
-pub struct Connector(tokio_rustls::TlsConnector);
-
-impl Connector {
-    /// A connector with these settings.
-    pub fn new(config: Arc<rustls::ClientConfig>) -> Self {
-        Self(tokio_rustls::TlsConnector::from(config))
-    }
-
-    /// Shakes hands, and checks that the peer is `name`. Has no limit of its own: wrap it in one.
-    pub async fn connect(&self, name: ServerName<'static>, socket: TcpStream) -> io::Result<Stream> {
-        let stream = self.0.connect(name, socket).await?;
-        Ok(Stream(Box::new(tokio_rustls::TlsStream::Client(stream))))
     }
 }
 
