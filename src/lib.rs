@@ -29,6 +29,7 @@ pub mod message;
 pub mod names;
 pub mod scope;
 pub mod secret;
+pub mod venue;
 
 pub mod venue;
 

@@ -1,0 +1,3 @@
+//! The exchanges: how each one is spoken to.
+
+pub mod wire;

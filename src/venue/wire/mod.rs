@@ -1,0 +1,3 @@
+//! How venues write: the formats that their messages come in. Not what a message means: that is each venue's table.
+
+pub mod json;
