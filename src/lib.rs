@@ -29,7 +29,6 @@ pub mod message;
 pub mod names;
 pub mod scope;
 pub mod secret;
-pub mod venue;
 
 pub mod venue;
 

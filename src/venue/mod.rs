@@ -1,3 +1,377 @@
-//! The exchanges: how each one is spoken to.
+//! What is true of an exchange, whoever talks to it: one [`Venue`] each, and one [`Dialect`] per conversation.
+//!
+//! Everything here is pure: messages and time in, [`Step`]s out; no socket, clock, task or file. That is what
+//! makes a venue testable by a transcript and readable beside the exchange's documentation.
+//!
+//! A new exchange is one file, one transcript fixture under `tests/transcripts`, and one row in [`venues!`].
 
+use crate::credential::{SecretFormat, Signer};
+use crate::fresh::{Fresh, Nonce, NonceUnit, TokenId, UnixMillis};
+use crate::message::Message;
+use crate::scope::{Acts, Right, Scope};
+use crate::secret::Secret;
+use memchr::memmem::Finder;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod bitfinex;
+pub mod kraken;
+pub mod plain;
 pub mod wire;
+
+/// The table of venues: registration and documentation in one. The README's table is held to it by a test.
+macro_rules! venues {
+    ($($venue:path, $says:literal;)*) => {
+        /// Every venue that this build knows, with what it speaks.
+        pub static VENUES: &[(&dyn Venue, &str)] = &[$((&$venue, $says)),*];
+    };
+}
+
+venues! {
+    kraken::Kraken, "Kraken Spot: WebSocket v2, public and private";
+    bitfinex::Bitfinex, "Bitfinex: WebSocket v2, public and private";
+    plain::Plain, "any WebSocket server of your own, with an optional bearer token";
+}
+
+/// The venue of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Venue> {
+    VENUES.iter().map(|(venue, _)| *venue).find(|venue| venue.name() == name)
+}
+
+/// An exchange: its doors, its way to sign, its languages.
+pub trait Venue: Sync {
+    /// The word in `proxy.toml`, in paths and in logs.
+    fn name(&self) -> &'static str;
+
+    /// Its doors. Names and paths are unique within a venue.
+    fn endpoints(&self) -> &'static [Endpoint];
+
+    /// How it hands out API secrets. `None`: this venue knows no keys.
+    fn secret_format(&self) -> Option<SecretFormat>;
+
+    /// What its nonces may be.
+    fn nonces(&self) -> NonceRules;
+
+    /// The request that buys a socket token, for venues that sell one.
+    fn minting(&self) -> Option<&dyn Minting> {
+        None
+    }
+
+    /// What the upgrade request to the exchange carries beside the WebSocket headers: name and value.
+    fn dial_headers(&self, _signer: Option<&Signer>) -> Vec<(&'static str, Secret)> {
+        Vec::new()
+    }
+
+    /// Begins a conversation at one of the venue's socket endpoints.
+    fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect>;
+}
+
+/// One door of a venue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The word for it in logs and in the configuration.
+    pub name: &'static str,
+    /// What it speaks.
+    pub kind: EndpointKind,
+    /// The exchange's own host name. Empty: the account's configuration names it.
+    pub host: &'static str,
+    /// The path there. Empty: the account's configuration names it.
+    pub path: &'static str,
+    /// The path under which plain WebSocket clients find it here. `None`: by name alone.
+    pub local_path: Option<&'static str>,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// Requests and answers over HTTP.
+    Rest,
+    /// A WebSocket.
+    Socket,
+}
+
+/// Where a client came in.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// The exchange that it asked for.
+    pub venue: &'static dyn Venue,
+    /// The door of that exchange.
+    pub endpoint: &'static Endpoint,
+    /// How it asked: which decides whether messages of our own may appear on the socket.
+    pub manner: Manner,
+}
+
+/// How a client named the endpoint that it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// By the venue's real name or its `.localhost` form: an unmodified bot, which must see nothing but the venue.
+    Native,
+    /// By path: a client that knows us, and is told `connected` once it may talk.
+    Path,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.venue.name(), self.endpoint.name)
+    }
+}
+
+/// What a venue takes as a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NonceRules {
+    /// The unit that we count in unless the account says otherwise.
+    pub unit: NonceUnit,
+    /// The greatest number that the venue takes.
+    pub max: u64,
+}
+
+/// How a venue sells socket tokens over REST.
+pub trait Minting: Sync {
+    /// The signed request for a token.
+    fn request(&self, signer: &Signer, nonce: Nonce) -> SignedRequest;
+
+    /// Reads the answer to it.
+    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted>;
+}
+
+/// A request that is ready to be written: nothing in it may change without signing anew.
+pub struct SignedRequest {
+    /// The host, by the name of the endpoint that it goes to.
+    pub endpoint: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// Path and query, byte for byte as signed.
+    pub path: String,
+    /// Headers: name and value.
+    pub headers: Vec<(&'static str, Secret)>,
+    /// The body, byte for byte as signed.
+    pub body: Vec<u8>,
+}
+
+/// A token as it was sold.
+#[derive(Debug)]
+pub struct Minted {
+    /// Its text.
+    pub secret: Secret,
+    /// How long the venue takes it for something new.
+    pub lives: Duration,
+}
+
+/// Why no token was sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotMinted {
+    /// The nonce was not greater than the last: another program uses the key.
+    #[error("the exchange saw a greater nonce before; is another program using this key?")]
+    NonceTooSmall,
+    /// The key is unknown, revoked, may not do this, or its secret is wrong.
+    #[error("the exchange refused the key; check that it is right and has the permission for WebSockets")]
+    Credential,
+    /// The exchange is busy, down, or limits us.
+    #[error("the exchange could not answer just now")]
+    Unavailable,
+    /// The answer is not what the venue documents.
+    #[error("the exchange's answer could not be read")]
+    Unreadable,
+}
+
+/// One conversation in a venue's socket language: a pure state machine between two sockets.
+///
+/// It judges nothing: it says what a message does ([`Dialect::read`]), and the session decides.
+pub trait Dialect: Send {
+    /// Tells the dialect what happened around it.
+    fn on_event(&mut self, event: Event, out: &mut Steps);
+
+    /// Reads a client's message once: what it does, what of it is to be edited, whom to answer.
+    fn read(&self, message: &Message) -> Reading;
+
+    /// Sends on a message that was read and allowed. `scope` narrows what a login may carry.
+    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, out: &mut Steps);
+
+    /// Refuses a message in the venue's own shape, with the request's own ids.
+    fn refuse(&self, message: &Message, reading: &Reading, why: Refusal, now: UnixMillis, out: &mut Steps);
+
+    /// Reads a message of the exchange that [`Dialect::watch`] asked for, already scrubbed of secrets.
+    fn on_upstream(&mut self, message: Message, out: &mut Steps);
+
+    /// Which messages of the exchange have to be read.
+    fn watch(&self) -> Watch<'_>;
+
+    /// How many orders and cancels were sent on and not yet answered, as far as the dialect can tell.
+    fn unanswered(&self) -> usize {
+        0
+    }
+}
+
+/// What happens around a dialect.
+pub enum Event {
+    /// The exchange's socket is open.
+    Opened {
+        /// Whether and when to log in.
+        login: Login,
+        /// What the client may do: a login may carry no more.
+        scope: Scope,
+    },
+    /// What a [`Step::NeedNonce`] or [`Step::NeedToken`] asked for.
+    Fresh {
+        /// Signs the login.
+        signer: Arc<Signer>,
+        /// The nonce or token.
+        fresh: Fresh,
+    },
+    /// What was asked for is not to be had. A dialect that can go on without it answers [`Step::Ready`].
+    NotFresh,
+}
+
+/// Whether and when to log in at the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// The client may use no account: public data alone.
+    Never,
+    /// As soon as the socket is open: the client waits for `connected`.
+    AtOnce,
+    /// When the client asks for it, by the venue's own login or by a message that needs it.
+    OnDemand,
+}
+
+/// One thing that a dialect wants done.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this to the exchange.
+    ToUpstream(Message),
+    /// Send this to the client.
+    ToClient(Message),
+    /// Lease the next nonce of the account; the client is not read until [`Step::Ready`].
+    NeedNonce,
+    /// The exchange answered the login: the nonce is no longer in flight.
+    LoginSettled(LoginOutcome),
+    /// Obtain the account's token, and not the one that was `refused`; the client is not read until
+    /// [`Step::Ready`].
+    NeedToken {
+        /// The token that the exchange no longer takes.
+        refused: Option<TokenId>,
+    },
+    /// Keep this message until [`Step::Ready`], then read it again.
+    Hold(Message),
+    /// From now on, overwrite this wherever the exchange sends it.
+    Guard(Secret),
+    /// The client may talk.
+    Ready,
+    /// The exchange refused our login: this conversation is over.
+    LoginRefused,
+}
+
+/// What an exchange said to a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// Yes.
+    Accepted,
+    /// It saw a greater nonce before.
+    NonceTooSmall,
+    /// No.
+    Refused,
+}
+
+/// The steps of one turn, in order. The driver keeps one and drains it, so that a turn allocates nothing.
+pub type Steps = Vec<Step>;
+
+/// What one reading of a client's message found.
+#[derive(Debug)]
+pub struct Reading {
+    /// Everything that the message does, or why it cannot be judged.
+    pub acts: Result<Acts, Refusal>,
+    /// What to change in it before it is sent on.
+    pub edit: Edit,
+    /// The venue's word for the operation; empty if it has none that we know.
+    pub operation: &'static str,
+    /// Where the message names its own id, for the answer.
+    pub reply_to: Option<Range<usize>>,
+}
+
+impl Reading {
+    /// A reading that ends in a refusal.
+    pub fn refused(why: Refusal) -> Self {
+        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None }
+    }
+}
+
+/// An edit of a client's message, by byte offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// It leaves as it came.
+    None,
+    /// The bytes of the range give way to `before`, the venue's token, and `after`.
+    Token {
+        /// What is replaced; empty where the token is put in.
+        range: Range<usize>,
+        /// JSON before the token.
+        before: &'static str,
+        /// JSON behind the token.
+        after: &'static str,
+    },
+    /// A credential of the client's own that has no business at the exchange.
+    Remove(Range<usize>),
+    /// The whole message is a login of the client's own: it is answered here.
+    Login,
+}
+
+impl Edit {
+    /// The message with the edit made; every byte outside it as it was. `None`: it cannot be sent, because it
+    /// needs a token and there is none, or because it is answered here.
+    pub fn apply(&self, message: &Message, token: Option<&Secret>) -> Option<Message> {
+        match self {
+            Edit::None => Some(message.clone()),
+            Edit::Remove(range) => Some(message.spliced(range.clone(), &[])),
+            Edit::Token { range, before, after } => {
+                Some(message.spliced(range.clone(), &[before.as_bytes(), token?.expose(), after.as_bytes()]))
+            }
+            Edit::Login => None,
+        }
+    }
+}
+
+/// Why a client's message is not sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not JSON, or JSON that two readers may read differently.
+    Malformed,
+    /// The venue's table does not know the operation, channel or type.
+    Unknown,
+    /// The client's scope lacks this right.
+    NotPermitted(Right),
+    /// A credential stands where the venue has none.
+    CredentialField,
+}
+
+impl Refusal {
+    /// The word for it in logs and in the `countersign` member of a refusal.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed_message",
+            Refusal::Unknown => "method_not_allowed",
+            Refusal::NotPermitted(_) => "scope_denied",
+            Refusal::CredentialField => "credential_field_not_allowed",
+        }
+    }
+}
+
+/// Which messages of the exchange have to be read, once the client may talk.
+pub enum Watch<'a> {
+    /// None: they pass as bytes.
+    Nothing,
+    /// Those that hold one of these.
+    Needles(&'a [Finder<'static>]),
+    /// All.
+    Everything,
+}
+
+impl Watch<'_> {
+    /// True if a message with these bytes has to be read.
+    pub fn wants(&self, payload: &[u8]) -> bool {
+        match self {
+            Watch::Nothing => false,
+            Watch::Needles(needles) => needles.iter().any(|needle| needle.find(payload).is_some()),
+            Watch::Everything => true,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Who may use which account, for what: grants, and the [`Permit`] that says that one applied.
+//!
+//! Closed by default: an empty policy permits nobody. Only [`Policy::authorize`] makes a permit, and opening a
+//! socket to an exchange needs one.
+
+use crate::fresh::UnixMillis;
+use crate::identity::{Method, Principal};
+use crate::names::{AccountName, ClientName};
+use crate::scope::{Acts, Right, Scope};
+use crate::venue::Route;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which clients a grant is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientPattern {
+    /// How they must have proved who they are. `None`: any way that gives a name.
+    method: Option<Method>,
+    /// Their name; `*` stands for one whole segment between slashes.
+    name: String,
+}
+
+/// Why a text is not a client pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPattern {
+    /// The prefix is not a way to prove a name.
+    #[error("starts with a prefix other than `jwt:` or `cert:`")]
+    Prefix,
+    /// The name is empty or holds spaces or control characters.
+    #[error("is not a client name")]
+    Name,
+    /// A star that is only part of a segment.
+    #[error("has a `*` beside other characters; `*` stands for one whole segment between slashes")]
+    PartialStar,
+}
+
+impl ClientPattern {
+    /// Reads `bot-a`, `jwt:bot-a`, `cert:spiffe://desk/bot/*` or `anonymous`.
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        if text == "anonymous" {
+            return Ok(Self { method: Some(Method::Anonymous), name: text.to_owned() });
+        }
+        let (method, name) = match text.split_once(':') {
+            Some(("jwt", name)) => (Some(Method::Jwt), name),
+            Some(("cert", name)) => (Some(Method::Certificate), name),
+            Some((prefix, _)) if prefix != "spiffe" => return Err(BadPattern::Prefix),
+            _ => (None, text),
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BadPattern::Name);
+        }
+        if name.split('/').any(|segment| segment.contains('*') && segment != "*") {
+            return Err(BadPattern::PartialStar);
+        }
+        Ok(Self { method, name: name.to_owned() })
+    }
+
+    /// True if the pattern says how its clients prove who they are.
+    pub fn names_method(&self) -> bool {
+        self.method.is_some()
+    }
+
+    /// True for the pattern `anonymous`.
+    pub fn is_anonymous(&self) -> bool {
+        self.method == Some(Method::Anonymous)
+    }
+
+    fn matches(&self, name: &ClientName, method: Method) -> bool {
+        match (self.method, method) {
+            (Some(Method::Anonymous), Method::Anonymous) => return true,
+            (_, Method::Anonymous) | (Some(Method::Anonymous), _) => return false,
+            // Whoever comes in unproved is taken for any client: `unsafe_no_auth` means just that.
+            (Some(_) | None, Method::NoAuth) | (None, _) => {}
+            (Some(wanted), method) => {
+                if wanted != method {
+                    return false;
+                }
+            }
+        }
+        let mut wanted = self.name.split('/');
+        let mut segments = name.as_str().split('/');
+        loop {
+            match (wanted.next(), segments.next()) {
+                (None, None) => return true,
+                (Some("*"), Some(segment)) if !segment.is_empty() => {}
+                (Some(wanted), Some(segment)) if wanted == segment => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// One rule: these clients may use this account, or these venues' public data, with this scope.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// For whom.
+    pub client: ClientPattern,
+    /// The account. `None`: public data of `venues` alone.
+    pub account: Option<AccountName>,
+    /// Venues whose public data is open, where no account is named.
+    pub venues: Vec<&'static str>,
+    /// What they may do. `public` is part of every grant.
+    pub scope: Scope,
+    /// How many sessions one client name may have at a time.
+    pub max_sessions: u32,
+}
+
+/// All grants, and how many sessions each client has.
+#[derive(Debug)]
+pub struct Policy {
+    grants: Vec<Grant>,
+    accounts: BTreeMap<AccountName, &'static str>,
+    seats: Arc<Seats>,
+}
+
+/// Why the policy said no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No grant is for this client at this venue.
+    #[error("no grant for this client at this venue")]
+    NoGrant,
+    /// The client named an account that no grant gives it.
+    #[error("no grant for this client on the account that it named")]
+    NotThatAccount,
+    /// Several accounts fit and the client named none.
+    #[error("several accounts fit; name one")]
+    WhichAccount(Vec<AccountName>),
+    /// The client has as many sessions as its grant allows.
+    #[error("the client has as many sessions as its grant allows")]
+    TooManySessions,
+}
+
+/// Evidence that the policy said yes to one client on one route. Holds one of the client's seats until dropped.
+#[derive(Debug)]
+pub struct Permit {
+    client: ClientName,
+    method: Method,
+    account: Option<AccountName>,
+    venue: &'static str,
+    scope: Scope,
+    ends_at: Option<UnixMillis>,
+    _seat: Seat,
+}
+
+/// Evidence that the house itself may act for an account with no client asking: to buy the account's token.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    account: AccountName,
+}
+
+impl Policy {
+    /// A policy over these accounts, each with the name of its venue.
+    pub fn new(grants: Vec<Grant>, accounts: BTreeMap<AccountName, &'static str>) -> Self {
+        Self { grants, accounts, seats: Arc::new(Seats::default()) }
+    }
+
+    /// Other grants over the same accounts. Seats that are taken stay taken.
+    #[must_use]
+    pub fn with_grants(&self, grants: Vec<Grant>) -> Self {
+        Self { grants, accounts: self.accounts.clone(), seats: Arc::clone(&self.seats) }
+    }
+
+    /// Decides whether a client may use a route, and with which account; takes one of the client's seats.
+    ///
+    /// `wish` is the account that the client named. Without one, a single account must fit.
+    pub fn authorize(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
+        let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
+        Ok(Permit {
+            client: who.name().clone(),
+            method: who.method(),
+            account: terms.account,
+            venue: route.venue.name(),
+            scope: terms.scope,
+            ends_at: who.ends_at(),
+            _seat: seat,
+        })
+    }
+
+    /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
+    pub fn renew(&self, permit: &mut Permit, who: &Principal, route: &Route) -> Result<(), Denied> {
+        let terms = self.terms(who.name(), who.method(), who.scope(), route, permit.account.as_ref())?;
+        permit.scope = terms.scope;
+        permit.ends_at = who.ends_at();
+        Ok(())
+    }
+
+    fn terms(
+        &self,
+        name: &ClientName,
+        method: Method,
+        asked: Option<Scope>,
+        route: &Route,
+        wish: Option<&AccountName>,
+    ) -> Result<Terms, Denied> {
+        let venue = route.venue.name();
+        let fitting = || self.grants.iter().filter(|grant| grant.client.matches(name, method));
+        let at_venue = |account: &AccountName| self.accounts.get(account) == Some(&venue);
+
+        let mut accounts: Vec<&AccountName> =
+            fitting().filter_map(|grant| grant.account.as_ref()).filter(|account| at_venue(account)).collect();
+        accounts.sort();
+        accounts.dedup();
+        let account = match wish {
+            Some(wish) => Some(*accounts.iter().find(|account| **account == wish).ok_or(Denied::NotThatAccount)?),
+            None if accounts.len() > 1 => {
+                return Err(Denied::WhichAccount(accounts.into_iter().cloned().collect()));
+            }
+            None => accounts.first().copied(),
+        };
+
+        let applying: Vec<&Grant> = fitting()
+            .filter(|grant| match &grant.account {
+                Some(granted) => Some(granted) == account,
+                None => grant.venues.contains(&venue),
+            })
+            .collect();
+        let max_sessions = applying.iter().map(|grant| grant.max_sessions).max().ok_or(Denied::NoGrant)?;
+        let granted: Scope = applying.iter().flat_map(|grant| grant.scope.iter()).collect();
+        let may = if account.is_some() { granted } else { granted.intersect(Scope::PUBLIC) };
+        let asked = asked.unwrap_or_else(|| Right::ALL.into_iter().collect());
+        Ok(Terms { account: account.cloned(), scope: may.intersect(asked).with(Right::Public), max_sessions })
+    }
+
+    /// True if a permit of an earlier policy would be given again. Scopes are not widened or narrowed under a live
+    /// session: one whose grant changed ends, and the client comes back.
+    pub fn still_grants(&self, permit: &Permit, route: &Route) -> bool {
+        self.terms(&permit.client, permit.method, None, route, permit.account.as_ref())
+            .is_ok_and(|terms| permit.scope.iter().all(|right| terms.scope.holds(right)))
+    }
+
+    /// True if a client that proves nothing may use the route for public data.
+    pub fn admits_anonymous(&self, route: &Route) -> bool {
+        let venue = route.venue.name();
+        self.grants.iter().any(|grant| grant.client.is_anonymous() && grant.venues.contains(&venue))
+    }
+
+    /// Lets the house act for an account that the policy knows.
+    pub fn upkeep(&self, account: &AccountName) -> Option<Upkeep> {
+        self.accounts.contains_key(account).then(|| Upkeep { account: account.clone() })
+    }
+}
+
+impl Permit {
+    /// Who it is for.
+    pub fn client(&self) -> &ClientName {
+        &self.client
+    }
+
+    /// How the client proved who it is.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The account. `None`: public data alone.
+    pub fn account(&self) -> Option<&AccountName> {
+        self.account.as_ref()
+    }
+
+    /// The venue.
+    pub fn venue(&self) -> &'static str {
+        self.venue
+    }
+
+    /// What the client may do.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// When the proof behind it ends.
+    pub fn ends_at(&self) -> Option<UnixMillis> {
+        self.ends_at
+    }
+
+    /// The first right that these acts need and the permit lacks. `None`: all are allowed.
+    pub fn lacks(&self, acts: Acts) -> Option<Right> {
+        acts.iter().map(crate::scope::Act::right).find(|right| !self.scope.holds(*right))
+    }
+}
+
+impl Upkeep {
+    /// The account.
+    pub fn account(&self) -> &AccountName {
+        &self.account
+    }
+}
+
+struct Terms {
+    account: Option<AccountName>,
+    scope: Scope,
+    max_sessions: u32,
+}
+
+/// How many sessions each client has, counted from permit to the end of the session.
+#[derive(Debug, Default)]
+struct Seats(Mutex<HashMap<ClientName, u32>>);
+
+#[derive(Debug)]
+struct Seat {
+    seats: Arc<Seats>,
+    client: ClientName,
+}
+
+impl Seats {
+    fn take(seats: &Arc<Self>, client: &ClientName, max: u32) -> Option<Seat> {
+        let mut taken = seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(client.clone()).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { seats: Arc::clone(seats), client: client.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One side of a session: a WebSocket with a bounded outbox, read and written without waiting.
+//!
+//! The relay's seam: everything above sees messages, pings and ends. A leg that moves frames instead of messages
+//! can stand in for this one without touching sessions or venues.
+
+use crate::message::{Kind, Message};
+use crate::tls::Stream;
+use bytes::Bytes;
+use futures_util::{Sink as _, Stream as _};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message as WsMessage, Utf8Bytes};
+
+/// What a read buffer grows to per socket. 4 KiB holds an order and a dozen updates; a larger message grows its
+/// own buffer for as long as it lasts.
+const READ_BUFFER: usize = 4 * 1024;
+/// Bytes that are gathered before they are written: one TLS record's worth.
+const WRITE_BUFFER: usize = 16 * 1024;
+
+/// What came in on a leg.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Message(Message),
+    Ping,
+    Pong,
+    /// The peer closed, with this code (1005: none).
+    Closed(u16),
+    Broken(Broken),
+}
+
+/// How a leg broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The connection ended without a close frame.
+    Lost,
+    /// The peer broke RFC 6455.
+    Protocol,
+    /// Text that is not UTF-8.
+    NotUtf8,
+    /// A message over the limit.
+    TooBig,
+}
+
+/// A WebSocket and what waits to be written to it.
+pub(super) struct Leg {
+    socket: WebSocketStream<Counted>,
+    outbox: VecDeque<WsMessage>,
+    outbox_bytes: usize,
+    is_dirty: bool,
+    has_close_queued: bool,
+}
+
+impl Leg {
+    /// A leg over a socket whose upgrade is done; `read_ahead` came with it.
+    pub(super) async fn new(stream: Stream, read_ahead: Bytes, role: Role, message_bytes_max: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max));
+        let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
+        let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
+        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, has_close_queued: false }
+    }
+
+    /// The next thing that the peer sent.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        let incoming = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+            Some(Ok(WsMessage::Text(text))) => Incoming::Message(Message::from_peer(Kind::Text, text.into())),
+            Some(Ok(WsMessage::Binary(bytes))) => Incoming::Message(Message::from_peer(Kind::Binary, bytes)),
+            Some(Ok(WsMessage::Ping(_))) => {
+                // The library has queued the pong; it leaves with the next flush.
+                self.is_dirty = true;
+                Incoming::Ping
+            }
+            Some(Ok(WsMessage::Pong(_))) => Incoming::Pong,
+            Some(Ok(WsMessage::Close(frame))) => Incoming::Closed(frame.map_or(1005, |frame| frame.code.into())),
+            // Never read from a socket, by the library's documentation.
+            Some(Ok(WsMessage::Frame(_))) => Incoming::Broken(Broken::Protocol),
+            Some(Err(error)) => Incoming::Broken(broken(&error)),
+            None => Incoming::Broken(Broken::Lost),
+        };
+        Poll::Ready(incoming)
+    }
+
+    /// Puts a message into the outbox. Does not wait: whoever fills it looks at [`Leg::outbox_bytes`] first.
+    pub(super) fn push(&mut self, message: Message) {
+        self.outbox_bytes += message.len();
+        let kind = message.kind();
+        let payload = message.into_payload();
+        self.outbox.push_back(match kind {
+            Kind::Text => match Utf8Bytes::try_from(payload) {
+                Ok(text) => WsMessage::Text(text),
+                Err(_) => unreachable!("text is checked where it is read, and edits put in ASCII"),
+            },
+            Kind::Binary => WsMessage::Binary(payload),
+        });
+    }
+
+    /// Puts a protocol ping into the outbox.
+    pub(super) fn ping(&mut self) {
+        self.outbox.push_back(WsMessage::Ping(Bytes::new()));
+    }
+
+    /// Puts a close frame behind everything that waits, or in its place.
+    pub(super) fn close(&mut self, code: u16, reason: String, drop_waiting: bool) {
+        if drop_waiting {
+            self.outbox.clear();
+            self.outbox_bytes = 0;
+        }
+        self.has_close_queued = true;
+        self.outbox.push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
+    }
+
+    /// Payload bytes that wait to be written.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
+    }
+
+    /// All bytes that came in, whole messages or not.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.socket.get_ref().bytes_read
+    }
+
+    /// Writes as much as the peer takes. Ready once nothing waits any more.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while !self.outbox.is_empty() {
+            ready!(socket.as_mut().poll_ready(cx)).map_err(|error| broken(&error))?;
+            let Some(message) = self.outbox.pop_front() else { break };
+            if !message.is_ping() && !message.is_close() {
+                self.outbox_bytes -= message.len();
+            }
+            self.is_dirty = true;
+            socket.as_mut().start_send(message).map_err(|error| broken(&error))?;
+        }
+        if self.is_dirty {
+            ready!(socket.poll_flush(cx)).map_err(|error| broken(&error))?;
+            self.is_dirty = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits, and then reads until the peer's close or end. For the farewell, within a limit of the
+    /// caller's.
+    pub(super) async fn finish(&mut self, await_peer: bool) {
+        if std::future::poll_fn(|cx| self.poll_write(cx)).await.is_err() {
+            return;
+        }
+        while await_peer && self.has_close_queued {
+            match std::future::poll_fn(|cx| self.poll_read(cx)).await {
+                Incoming::Closed(_) | Incoming::Broken(_) => return,
+                Incoming::Message(_) | Incoming::Ping | Incoming::Pong => {}
+            }
+        }
+    }
+}
+
+fn broken(error: &WsError) -> Broken {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => Broken::TooBig,
+        WsError::Utf8(_) => Broken::NotUtf8,
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Broken::Lost,
+        WsError::Protocol(_) | WsError::AttackAttempt => Broken::Protocol,
+        _ => Broken::Lost,
+    }
+}
+
+/// A stream that counts what it reads, so that bytes without messages can be told from silence.
+struct Counted {
+    stream: Stream,
+    bytes_read: u64,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.bytes_read += (buf.filled().len() - before) as u64;
+        outcome
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

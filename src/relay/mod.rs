@@ -1,0 +1,646 @@
+//! Moves messages between the two legs of a session, and does the session's actions.
+//!
+//! One task per session, and no write that is waited for: both legs are polled in one loop, each with an outbox
+//! of its own, so that a client that reads slowly can still send its cancel, and a slow exchange delays nothing
+//! that comes from it.
+
+mod leg;
+mod pulse;
+
+use crate::fault;
+use crate::identity::budget::{Source, Unproved};
+use crate::identity::{self, NotAuthenticated, Principal, Proof, TrustedKeys};
+use crate::message::Message;
+use crate::names::AccountName;
+use crate::policy::{Permit, Policy};
+use crate::session::{Action, End, Event, Session};
+use crate::supply::account::{Account, Lease, Unavailable};
+use crate::supply::clock::Clock;
+use crate::tls::Stream;
+use crate::upstream::{Door, NotOpened, Opened, Upstream};
+use crate::venue::{LoginOutcome, Route};
+use bytes::Bytes;
+use futures_util::{Stream as _, StreamExt as _};
+use futures_util::stream::FuturesUnordered;
+use leg::{Broken, Incoming, Leg};
+use pulse::{ClientPulse, UpstreamPulse};
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tracing::{debug, error, info, warn};
+
+/// The times and sizes of the relay.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The longest message of a client, in bytes.
+    pub client_message_bytes_max: usize,
+    /// The longest message of an exchange, in bytes.
+    pub upstream_message_bytes_max: usize,
+    /// Bytes that may wait to be written to one peer.
+    pub outbox_bytes_max: usize,
+    /// How long an outbox may stay full.
+    pub outbox_stall: Duration,
+    /// How often each peer is pinged.
+    pub ping_interval: Duration,
+    /// How long a peer may take to answer a ping.
+    pub pong_timeout: Duration,
+    /// How long a client may send bytes that make no message.
+    pub message_idle: Duration,
+    /// How many pings a second a client may send, sustained.
+    pub pings_per_second_max: u32,
+    /// How long the two farewells may take.
+    pub close_timeout: Duration,
+    /// What a session waits for its supplies.
+    pub supply_timeout: Duration,
+    /// What the session itself keeps.
+    pub session: crate::session::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            client_message_bytes_max: 256 * 1024,
+            upstream_message_bytes_max: 4 * 1024 * 1024,
+            outbox_bytes_max: 256 * 1024,
+            outbox_stall: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(20),
+            message_idle: Duration::from_secs(60),
+            pings_per_second_max: 20,
+            close_timeout: Duration::from_secs(2),
+            supply_timeout: Duration::from_secs(8),
+            session: crate::session::Limits::default(),
+        }
+    }
+}
+
+/// What the sessions of a house share.
+pub struct House {
+    /// Who signs the proofs of clients.
+    pub trusted: TrustedKeys,
+    /// Who may do what; replaced as a whole.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// True once the house is closing.
+    pub draining: watch::Receiver<bool>,
+    /// Failures to log in, by source.
+    pub budget: Mutex<identity::budget::FailureBudget>,
+    /// The accounts, by name.
+    pub accounts: BTreeMap<AccountName, Account>,
+    /// The ways to the exchanges.
+    pub upstream: Arc<Upstream>,
+    /// The time.
+    pub clock: Clock,
+    /// The times and sizes.
+    pub limits: Limits,
+}
+
+impl House {
+    /// Finds out who a client is. A source that failed too often waits for its refusal; a good proof never waits.
+    pub async fn authenticate(&self, proof: &Proof, source: Source) -> Result<Principal, NotAuthenticated> {
+        let now = self.clock.now();
+        let outcome = identity::authenticate(proof, now, &self.trusted);
+        if let Err(why) = &outcome {
+            let delay = self.budget.lock().unwrap_or_else(PoisonError::into_inner).failed(source, now);
+            warn!(reason = "auth_invalid", %why, "login refused");
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+        }
+        outcome
+    }
+
+    /// Opens the exchange's socket that a permit and a route lead to.
+    pub fn dial(
+        &self,
+        permit: &Permit,
+        route: &Route,
+    ) -> impl Future<Output = Result<Opened, NotOpened>> + Send + use<> {
+        let account = permit.account().and_then(|name| self.accounts.get(name)).cloned();
+        let signer = account.as_ref().map(Account::signer);
+        let headers = route.venue.dial_headers(signer.as_deref());
+        let door = Door { venue: route.venue, endpoint: route.endpoint.name };
+        let opening = self.upstream.open(permit, door, headers);
+        async move {
+            let opened = opening.await?;
+            if let (Some(account), Some(told)) = (account, opened.venue_time) {
+                account.note_venue_time(told);
+            }
+            Ok(opened)
+        }
+    }
+}
+
+/// How a socket that could not be opened ends a session.
+pub fn end_of(error: &NotOpened) -> End {
+    match error {
+        NotOpened::Tls(_) => End::UpstreamTls,
+        NotOpened::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => End::UpstreamAuthFailed,
+        _ => End::UpstreamUnavailable,
+    }
+}
+
+/// A client's socket after the upgrade.
+pub struct ClientSocket {
+    /// The connection.
+    pub stream: Stream,
+    /// What came with the upgrade.
+    pub read_ahead: Bytes,
+    /// Where it came from.
+    pub source: Source,
+    /// Its place among the connections that have proved nothing, if it has one.
+    pub unproved: Option<Unproved>,
+}
+
+/// Runs a session to its end. `opened`: the exchange's socket, where it was opened before the upgrade was answered.
+pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, opened: Option<Opened>) -> End {
+    let limits = &house.limits;
+    let (source, unproved) = (client.source, client.unproved);
+    let client = Leg::new(client.stream, client.read_ahead, Role::Server, limits.client_message_bytes_max).await;
+    let mut relay = Relay {
+        session,
+        source,
+        unproved,
+        client,
+        upstream: None,
+        client_pulse: ClientPulse::new(limits, Instant::now()),
+        upstream_pulse: UpstreamPulse::new(limits, Instant::now()),
+        lease: None,
+        jobs: FuturesUnordered::new(),
+        actions: Vec::with_capacity(8),
+        sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
+        policy: house.policy.clone(),
+        draining: house.draining.clone(),
+        is_upstream_next: false,
+        unflushed: 0,
+        traffic: Traffic::default(),
+        started: Instant::now(),
+        end: None,
+        house,
+    };
+    if let Some(opened) = opened {
+        relay.on_opened(opened).await;
+    }
+    let end = relay.relay().await;
+    relay.farewell(end).await;
+    relay.log_end(end);
+    end
+}
+
+type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What was waited for outside the two legs.
+enum Done {
+    Authenticated(Result<Principal, NotAuthenticated>),
+    Dialled(Result<Opened, NotOpened>),
+    Nonce(Result<Lease, Unavailable>),
+    Token(Result<crate::fresh::Token, Unavailable>),
+}
+
+enum Happening {
+    Done(Done),
+    Client(Incoming),
+    Upstream(Incoming),
+    ClientBroken(Broken),
+    UpstreamBroken(Broken),
+    PolicyChanged,
+    Draining,
+    Time,
+}
+
+#[derive(Default)]
+struct Traffic {
+    messages_in: u64,
+    bytes_in: u64,
+    messages_out: u64,
+    bytes_out: u64,
+}
+
+struct Relay {
+    house: Arc<House>,
+    session: Session,
+    source: Source,
+    unproved: Option<Unproved>,
+    client: Leg,
+    upstream: Option<Leg>,
+    client_pulse: ClientPulse,
+    upstream_pulse: UpstreamPulse,
+    lease: Option<Lease>,
+    jobs: FuturesUnordered<Job>,
+    actions: Vec<Action>,
+    sleep: Pin<Box<Sleep>>,
+    policy: watch::Receiver<Arc<Policy>>,
+    draining: watch::Receiver<bool>,
+    /// Whose turn it is to be read first: neither direction can starve the other.
+    is_upstream_next: bool,
+    /// Messages that were moved since the legs were last written.
+    unflushed: u32,
+    traffic: Traffic,
+    started: Instant,
+    end: Option<End>,
+}
+
+/// Messages that may be gathered before they are written, while more keep coming.
+const GATHERED_MAX: u32 = 32;
+
+impl Relay {
+    async fn relay(&mut self) -> End {
+        let policy = self.policy.clone();
+        let draining = self.draining.clone();
+        let mut changed = std::pin::pin!(control(policy, draining));
+        loop {
+            if let Some(end) = self.end {
+                return end;
+            }
+            self.set_alarm();
+            let happening = poll_fn(|cx| match self.poll(cx) {
+                Poll::Pending => changed.as_mut().poll_next(cx).map(|what| what.unwrap_or(Happening::Draining)),
+                ready @ Poll::Ready(_) => ready,
+            })
+            .await;
+            self.happen(happening).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        if !self.jobs.is_empty()
+            && let Poll::Ready(Some(done)) = self.jobs.poll_next_unpin(cx)
+        {
+            return Poll::Ready(Happening::Done(done));
+        }
+        if self.unflushed < GATHERED_MAX {
+            self.is_upstream_next = !self.is_upstream_next;
+            for is_upstream in [self.is_upstream_next, !self.is_upstream_next] {
+                let happening = if is_upstream { self.poll_upstream(cx) } else { self.poll_client(cx) };
+                if happening.is_ready() {
+                    return happening;
+                }
+            }
+        }
+        self.unflushed = 0;
+        if let Poll::Ready(Err(broken)) = self.client.poll_write(cx) {
+            return Poll::Ready(Happening::ClientBroken(broken));
+        }
+        if let Some(upstream) = &mut self.upstream
+            && let Poll::Ready(Err(broken)) = upstream.poll_write(cx)
+        {
+            return Poll::Ready(Happening::UpstreamBroken(broken));
+        }
+        self.sleep.as_mut().poll(cx).map(|()| Happening::Time)
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        let has_room = self.upstream.as_ref().is_none_or(|leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max);
+        if has_room && self.session.reads_client() { self.client.poll_read(cx).map(Happening::Client) } else { Poll::Pending }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        let has_room = self.client.outbox_bytes() < self.house.limits.outbox_bytes_max;
+        match &mut self.upstream {
+            Some(upstream) if has_room => upstream.poll_read(cx).map(Happening::Upstream),
+            _ => Poll::Pending,
+        }
+    }
+
+    async fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Client(incoming) => self.on_client(incoming),
+            Happening::Upstream(incoming) => self.on_upstream(incoming),
+            Happening::Done(Done::Dialled(Ok(opened))) => self.on_opened(opened).await,
+            Happening::Done(done) => self.on_done(done),
+            Happening::ClientBroken(broken) => self.end = Some(client_end(broken)),
+            Happening::UpstreamBroken(broken) => self.end = Some(upstream_end(broken)),
+            Happening::PolicyChanged => {
+                let policy = Arc::clone(&self.policy.borrow_and_update());
+                self.step(Event::PolicyChanged(policy));
+            }
+            Happening::Draining => self.end = Some(End::Draining),
+            Happening::Time => self.on_time(),
+        }
+    }
+
+    fn on_client(&mut self, incoming: Incoming) {
+        self.unflushed += 1;
+        match incoming {
+            Incoming::Message(message) => {
+                self.traffic.messages_in += 1;
+                self.traffic.bytes_in += message.len() as u64;
+                self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
+                self.step(Event::FromClient(message));
+            }
+            Incoming::Ping => {
+                let now = Instant::now();
+                self.client_pulse.on_message(self.client.bytes_read(), now);
+                if !self.client_pulse.on_ping(now) {
+                    self.end = Some(End::PingFlood);
+                }
+            }
+            Incoming::Pong => self.client_pulse.on_pong(self.client.bytes_read(), Instant::now()),
+            Incoming::Closed(code) => self.end = Some(End::ClientClosed(code)),
+            Incoming::Broken(broken) => self.end = Some(client_end(broken)),
+        }
+    }
+
+    fn on_upstream(&mut self, incoming: Incoming) {
+        self.unflushed += 1;
+        self.upstream_pulse.on_sign_of_life(Instant::now());
+        match incoming {
+            Incoming::Message(message) if self.session.watches(message.payload()) => {
+                self.step(Event::FromUpstream(message));
+            }
+            Incoming::Message(message) => self.to_client(message),
+            Incoming::Ping | Incoming::Pong => {}
+            Incoming::Closed(code) => self.end = Some(End::UpstreamClosed(code)),
+            Incoming::Broken(broken) => self.end = Some(upstream_end(broken)),
+        }
+    }
+
+    fn to_client(&mut self, message: Message) {
+        self.traffic.messages_out += 1;
+        self.traffic.bytes_out += message.len() as u64;
+        self.client.push(message);
+    }
+
+    async fn on_opened(&mut self, opened: Opened) {
+        let limit = self.house.limits.upstream_message_bytes_max;
+        self.upstream = Some(Leg::new(opened.stream, opened.read_ahead, Role::Client, limit).await);
+        self.upstream_pulse = UpstreamPulse::new(&self.house.limits, Instant::now());
+        self.step(Event::Dialled);
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Authenticated(outcome) => self.step(Event::Authenticated(outcome)),
+            Done::Dialled(Ok(_)) => unreachable!("`happen` takes an open socket itself"),
+            Done::Dialled(Err(error)) => {
+                warn!(session = %self.session.id(), route = ?self.session.route(), %error, "exchange not reached");
+                self.end = Some(end_of(&error));
+            }
+            Done::Nonce(Ok(lease)) => {
+                let fresh = crate::fresh::Fresh { now: self.house.clock.now(), nonce: Some(lease.nonce), token: None };
+                self.lease = Some(lease);
+                self.on_fresh(fresh);
+            }
+            Done::Token(Ok(token)) => {
+                let fresh = crate::fresh::Fresh { now: self.house.clock.now(), nonce: None, token: Some(token) };
+                self.on_fresh(fresh);
+            }
+            Done::Nonce(Err(error)) => {
+                warn!(session = %self.session.id(), %error, "no nonce");
+                self.step(Event::NotFresh(End::NonceUnavailable));
+            }
+            Done::Token(Err(error)) => {
+                warn!(session = %self.session.id(), %error, "no token");
+                self.step(Event::NotFresh(End::TokenUnavailable));
+            }
+        }
+    }
+
+    fn on_fresh(&mut self, fresh: crate::fresh::Fresh) {
+        if let Some(account) = self.account() {
+            self.step(Event::Fresh(account.signer(), fresh));
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        let is_client_full = self.client.outbox_bytes() >= self.house.limits.outbox_bytes_max;
+        match self.client_pulse.on_time(now, is_client_full, self.client.bytes_read()) {
+            Ok(true) => self.client.ping(),
+            Ok(false) => {}
+            Err(end) => self.end = Some(end),
+        }
+        if let Some(upstream) = &mut self.upstream {
+            let is_full = upstream.outbox_bytes() >= self.house.limits.outbox_bytes_max;
+            // An exchange that we do not read, because the client does not, is not silent.
+            let is_read = !is_client_full;
+            match self.upstream_pulse.on_time(now, is_full, is_read) {
+                Ok(true) => upstream.ping(),
+                Ok(false) => {}
+                Err(end) => self.end = Some(end),
+            }
+        }
+        let wall = self.house.clock.now();
+        if self.session.wakes_at().is_some_and(|at| at <= wall) {
+            self.step(Event::Wake);
+        }
+    }
+
+    /// Sets the alarm to the first moment at which time alone makes something happen.
+    fn set_alarm(&mut self) {
+        let now = Instant::now();
+        let is_client_full = self.client.outbox_bytes() >= self.house.limits.outbox_bytes_max;
+        let mut at = self.client_pulse.next(now, is_client_full);
+        if let Some(upstream) = &self.upstream {
+            let is_full = upstream.outbox_bytes() >= self.house.limits.outbox_bytes_max;
+            at = at.min(self.upstream_pulse.next(now, is_full));
+        }
+        if let Some(wakes_at) = self.session.wakes_at() {
+            at = at.min(now + wakes_at.since(self.house.clock.now()));
+        }
+        if self.sleep.deadline() != at.into() {
+            self.sleep.as_mut().reset(at.into());
+        }
+    }
+
+    /// Lets the session take one step, and does what it says.
+    fn step(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let now = self.house.clock.now();
+        // A panic in pure code ends this session alone, and its client is told.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.session.on(event, now, &mut actions)));
+        if outcome.is_err() {
+            error!(session = %self.session.id(), "the session panicked");
+            actions.clear();
+            self.end = Some(End::Internal);
+        }
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::ToClient(message) => self.to_client(message),
+            Action::ToUpstream(message) => {
+                if let Some(upstream) = &mut self.upstream {
+                    upstream.push(message);
+                }
+            }
+            Action::Authenticate(proof) => {
+                let (house, source) = (Arc::clone(&self.house), self.source);
+                self.jobs.push(Box::pin(async move { Done::Authenticated(house.authenticate(&proof, source).await) }));
+            }
+            Action::Dial => {
+                self.give_back_unproved();
+                let permit = self.session.permit().expect("a session dials under its permit");
+                let dialling = self.house.dial(permit, self.session.route());
+                self.jobs.push(Box::pin(async move { Done::Dialled(dialling.await) }));
+            }
+            Action::NeedNonce => {
+                let limit = self.house.limits.supply_timeout;
+                self.with_account(|account| async move { Done::Nonce(account.lease(limit).await) });
+            }
+            Action::NeedToken(refused) => {
+                let limit = self.house.limits.supply_timeout;
+                self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
+            }
+            Action::LoginSettled(outcome) => self.settle(outcome),
+            Action::Opened => self.log_opened(),
+            Action::Refused(refused) => warn!(
+                session = %self.session.id(),
+                client = self.session.permit().map(|permit| permit.client().as_str()),
+                reason = refused.slug,
+                operation = refused.operation,
+                lacking = refused.lacking.map(crate::scope::Right::word),
+                "message refused"
+            ),
+            Action::Close(end) => self.end = Some(end),
+        }
+    }
+
+    fn account(&self) -> Option<&Account> {
+        self.session.permit()?.account().and_then(|name| self.house.accounts.get(name))
+    }
+
+    fn with_account<F>(&mut self, job: impl FnOnce(Account) -> F)
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        match self.account().cloned() {
+            Some(account) => self.jobs.push(Box::pin(job(account))),
+            // A dialect asks for supplies only where the permit names an account, and all of those exist.
+            None => self.end = Some(End::Internal),
+        }
+    }
+
+    /// A client that is proved no longer counts among those who are not.
+    fn give_back_unproved(&mut self) {
+        if let Some(unproved) = self.unproved.take() {
+            self.house.budget.lock().unwrap_or_else(PoisonError::into_inner).closed_unproved(unproved);
+        }
+    }
+
+    fn settle(&mut self, outcome: LoginOutcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.settle(outcome);
+        }
+    }
+
+    /// Says goodbye on both legs at once, within the limit. What the client sent before its end still leaves; what
+    /// a client would not read is dropped.
+    async fn farewell(&mut self, end: End) {
+        self.give_back_unproved();
+        self.lease = None;
+        let unanswered = self.session.unanswered();
+        let drop_waiting = matches!(end, End::SlowConsumer);
+        let said = fault::to_client(end, unanswered);
+        let has_client = said.is_some();
+        if let Some(farewell) = said {
+            self.client.close(farewell.code, farewell.reason, drop_waiting);
+        }
+        let client = &mut self.client;
+        let upstream = &mut self.upstream;
+        let is_upstream_gone = matches!(end, End::UpstreamLost | End::UpstreamStalled);
+        if let Some(upstream) = upstream {
+            let farewell = fault::to_upstream(end);
+            upstream.close(farewell.code, farewell.reason, is_upstream_gone);
+        }
+        let to_client = async {
+            if has_client {
+                client.finish(true).await;
+            }
+        };
+        let to_upstream = async {
+            if let Some(mut leg) = upstream.take() {
+                leg.finish(false).await;
+            }
+        };
+        let both = async { tokio::join!(to_client, to_upstream) };
+        if tokio::time::timeout(self.house.limits.close_timeout, both).await.is_err() {
+            debug!(session = %self.session.id(), "a peer did not answer the close");
+        }
+    }
+
+    fn log_opened(&self) {
+        let permit = self.session.permit();
+        info!(
+            session = %self.session.id(),
+            client = permit.map(|permit| permit.client().as_str()),
+            proof = permit.map(|permit| permit.method().word()),
+            account = permit.and_then(Permit::account).map(AccountName::as_str),
+            route = ?self.session.route(),
+            scope = permit.map(|permit| permit.scope().to_string()),
+            "session opened"
+        );
+    }
+
+    fn log_end(&self, end: End) {
+        let permit = self.session.permit();
+        info!(
+            session = %self.session.id(),
+            client = permit.map(|permit| permit.client().as_str()),
+            account = permit.and_then(Permit::account).map(AccountName::as_str),
+            route = ?self.session.route(),
+            duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            messages_in = self.traffic.messages_in,
+            bytes_in = self.traffic.bytes_in,
+            messages_out = self.traffic.messages_out,
+            bytes_out = self.traffic.bytes_out,
+            unanswered = self.session.unanswered(),
+            blame = end.blame().word(),
+            code = fault::to_client(end, 0).map(|farewell| farewell.code),
+            peer_code = peer_code(end),
+            reason = fault::slug(end),
+            "session closed"
+        );
+    }
+}
+
+/// The code with which the exchange itself closed.
+fn peer_code(end: End) -> Option<u16> {
+    match end {
+        End::UpstreamClosed(code) | End::ClientClosed(code) => Some(code),
+        _ => None,
+    }
+}
+
+/// The changes from outside, one after another.
+fn control(
+    policy: watch::Receiver<Arc<Policy>>,
+    draining: watch::Receiver<bool>,
+) -> impl futures_util::Stream<Item = Happening> {
+    futures_util::stream::unfold((policy, draining), |(mut policy, mut draining)| async move {
+        let what = tokio::select! {
+            true = async { draining.wait_for(|is_draining| *is_draining).await.is_ok() } => Happening::Draining,
+            true = async { policy.changed().await.is_ok() } => Happening::PolicyChanged,
+            // Both senders are gone only when the house is.
+            else => Happening::Draining,
+        };
+        Some((what, (policy, draining)))
+    })
+}
+
+fn client_end(broken: Broken) -> End {
+    match broken {
+        Broken::Lost => End::ClientLost,
+        Broken::Protocol => End::ClientProtocol,
+        Broken::NotUtf8 => End::ClientNotUtf8,
+        Broken::TooBig => End::ClientMessageTooBig,
+    }
+}
+
+fn upstream_end(broken: Broken) -> End {
+    match broken {
+        Broken::Lost => End::UpstreamLost,
+        Broken::Protocol | Broken::NotUtf8 => End::UpstreamProtocol,
+        Broken::TooBig => End::UpstreamMessageTooBig,
+    }
+}

@@ -1,0 +1,541 @@
+//! One task per account owns what its users share: the nonce lane, the token, the exchange's clock.
+//!
+//! Callers send it an order and wait for the answer with a limit of their own. No locks, one order of things, and
+//! a token refresh that does not die with whoever asked first.
+
+use super::clock::{Clock, VenueTime};
+use super::lane::{LaneStopped, NonceLane, Reservation, UnitChanged};
+use super::token::TokenLife;
+use crate::credential::{Signer, sha256};
+use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
+use crate::names::AccountName;
+use crate::policy::Upkeep;
+use crate::store::{KeyFingerprint, Store, StoreError, StoredToken};
+use crate::upstream::{Door, Fate, HttpConnection, NotOpened, Upstream};
+use crate::venue::{LoginOutcome, Minted, NotMinted, SignedRequest, Venue};
+use http::{HeaderName, HeaderValue};
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+/// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
+const MAILBOX: usize = 1024;
+
+/// How long a write of the state waits after one that failed.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// The times and sizes that an account keeps.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a request or login holds the lane at most. Whatever is overtaken after that is the exchange's to
+    /// refuse.
+    pub hold_max: Duration,
+    /// How long the exchange may take to answer a token request.
+    pub answer_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { hold_max: Duration::from_millis(500), answer_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What an account is made of.
+pub struct Settings {
+    /// Its name.
+    pub name: AccountName,
+    /// Its venue.
+    pub venue: &'static dyn Venue,
+    /// Its keys.
+    pub signer: Signer,
+    /// What its nonces count; fixed once there is state.
+    pub nonce_unit: NonceUnit,
+    /// Evidence that the house may act for it.
+    pub upkeep: Upkeep,
+    /// The way to its exchange.
+    pub upstream: Arc<Upstream>,
+    /// Its times and sizes.
+    pub limits: Limits,
+}
+
+/// Why an account cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpen {
+    /// The state that the last run left cannot be used.
+    #[error("account {0}: {1}")]
+    Store(AccountName, StoreError),
+    /// The nonces were counted in another unit before.
+    #[error("account {0}: {1}")]
+    Unit(AccountName, UnitChanged),
+}
+
+/// Why an account gave no nonce or no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The lane has stopped.
+    #[error(transparent)]
+    Lane(#[from] LaneStopped),
+    /// No token was sold.
+    #[error(transparent)]
+    Token(#[from] NotMinted),
+    /// The account did not answer in time, or has too many waiting.
+    #[error("the account is busy")]
+    Busy,
+    /// The account's task has ended.
+    #[error("the account is closed")]
+    Closed,
+    /// The venue sells no tokens.
+    #[error("the venue has no tokens")]
+    NoTokens,
+}
+
+/// How sessions reach an account.
+#[derive(Clone)]
+pub struct Account {
+    name: AccountName,
+    signer: Arc<Signer>,
+    mailbox: mpsc::Sender<Order>,
+}
+
+/// The next nonce of an account. Nobody else gets one until this is settled, dropped, or held for too long.
+#[derive(Debug)]
+pub struct Lease {
+    /// The number.
+    pub nonce: Nonce,
+    settled: oneshot::Sender<LoginOutcome>,
+}
+
+impl Lease {
+    /// Says that the exchange answered.
+    pub fn settle(self, outcome: LoginOutcome) {
+        // The lane has gone on without us if we took too long: nothing is lost.
+        let _ = self.settled.send(outcome);
+    }
+}
+
+enum Order {
+    Lease(oneshot::Sender<Result<Lease, Unavailable>>),
+    Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
+    VenueTime(UnixMillis),
+}
+
+impl Account {
+    /// Opens an account: reads its state (blocking), and starts its task, which ends when the last handle is gone.
+    pub fn open(settings: Settings, store: Arc<Store>, clock: Clock) -> Result<(Self, JoinHandle<()>), NotOpen> {
+        let name = settings.name.clone();
+        let lost = |error| NotOpen::Store(name.clone(), error);
+        let mark = store.read_mark(&name).map_err(lost)?;
+        let lane = NonceLane::new(settings.nonce_unit, settings.venue.nonces().max, mark)
+            .map_err(|changed| NotOpen::Unit(name.clone(), changed))?;
+        let fingerprint = fingerprint(&settings.signer);
+        let mut token = TokenLife::default();
+        if settings.venue.minting().is_some()
+            && let Some(kept) = store.read_token(&name, &fingerprint).map_err(lost)?
+            && clock.now() < kept.expires_at
+        {
+            token.renewed(kept.secret, kept.minted_at, kept.expires_at);
+        }
+        let (mailbox, orders) = mpsc::channel(MAILBOX);
+        let signer = Arc::new(settings.signer);
+        let task = Task {
+            name: name.clone(),
+            venue: settings.venue,
+            signer: Arc::clone(&signer),
+            upkeep: settings.upkeep,
+            upstream: settings.upstream,
+            limits: settings.limits,
+            store,
+            clock,
+            fingerprint,
+            lane,
+            venue_time: None,
+            token,
+            leases: VecDeque::new(),
+            buyers: Vec::new(),
+            holder: Holder::Nobody,
+            connecting: None,
+            connection: None,
+            reserving: None,
+            reserve_not_before: Instant::now(),
+            retried: false,
+        };
+        let running = tokio::spawn(task.run(orders));
+        Ok((Self { name, signer, mailbox }, running))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &AccountName {
+        &self.name
+    }
+
+    /// Its keys, for what a session signs.
+    pub fn signer(&self) -> Arc<Signer> {
+        Arc::clone(&self.signer)
+    }
+
+    /// Leases the next nonce, within `limit`.
+    pub async fn lease(&self, limit: Duration) -> Result<Lease, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::Lease(reply), answer, limit).await
+    }
+
+    /// The account's token, within `limit`; not the one that was `refused`.
+    pub async fn token(&self, refused: Option<TokenId>, limit: Duration) -> Result<Token, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::Token { refused, reply }, answer, limit).await
+    }
+
+    /// Tells the account what time the exchange has.
+    pub fn note_venue_time(&self, told: UnixMillis) {
+        // A full mailbox has more urgent things in it; the next answer tells the time again.
+        let _ = self.mailbox.try_send(Order::VenueTime(told));
+    }
+
+    async fn ask<T>(
+        &self,
+        order: Order,
+        answer: oneshot::Receiver<Result<T, Unavailable>>,
+        limit: Duration,
+    ) -> Result<T, Unavailable> {
+        self.mailbox.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unavailable::Busy,
+            mpsc::error::TrySendError::Closed(_) => Unavailable::Closed,
+        })?;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Unavailable::Closed),
+            Err(_) => Err(Unavailable::Busy),
+        }
+    }
+}
+
+/// Which of the account's nonces is out on the wire.
+enum Holder {
+    Nobody,
+    Login { settled: oneshot::Receiver<LoginOutcome>, until: Instant },
+    Minting(BoxFuture<Fate>),
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+struct Task {
+    name: AccountName,
+    venue: &'static dyn Venue,
+    signer: Arc<Signer>,
+    upkeep: Upkeep,
+    upstream: Arc<Upstream>,
+    limits: Limits,
+    store: Arc<Store>,
+    clock: Clock,
+    fingerprint: KeyFingerprint,
+    lane: NonceLane,
+    venue_time: Option<VenueTime>,
+    token: TokenLife,
+    leases: VecDeque<oneshot::Sender<Result<Lease, Unavailable>>>,
+    buyers: Vec<oneshot::Sender<Result<Token, Unavailable>>>,
+    holder: Holder,
+    connecting: Option<BoxFuture<Result<HttpConnection, NotOpened>>>,
+    connection: Option<HttpConnection>,
+    /// The block that is being written. A writer that is lost must not keep the lane waiting for it.
+    reserving: Option<(Reservation, JoinHandle<Result<(), StoreError>>)>,
+    reserve_not_before: Instant,
+    /// True while a token request is repeated that was refused for its nonce: once, since nothing was bought.
+    retried: bool,
+}
+
+/// What the task waits for.
+enum Happening {
+    Order(Option<Order>),
+    LoginSettled(Option<LoginOutcome>),
+    Answered(Fate),
+    Connected(Result<HttpConnection, NotOpened>),
+    Written(Result<Result<(), StoreError>, tokio::task::JoinError>),
+    TokenDue,
+}
+
+impl Task {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            self.start_what_is_due();
+            match self.next(&mut orders).await {
+                Happening::Order(None) => return,
+                Happening::Order(Some(order)) => self.take(order),
+                Happening::LoginSettled(outcome) => {
+                    self.holder = Holder::Nobody;
+                    if outcome == Some(LoginOutcome::NonceTooSmall) {
+                        self.resync();
+                    }
+                }
+                Happening::Answered(fate) => {
+                    self.holder = Holder::Nobody;
+                    self.on_minted(fate);
+                }
+                Happening::Connected(outcome) => {
+                    self.connecting = None;
+                    match outcome {
+                        Ok(connection) => self.connection = Some(connection),
+                        Err(error) => {
+                            warn!(account = %self.name, %error, "no connection for a token");
+                            self.on_mint_failed(NotMinted::Unavailable);
+                        }
+                    }
+                }
+                Happening::Written(written) => self.on_written(written),
+                Happening::TokenDue => {}
+            }
+        }
+    }
+
+    fn start_what_is_due(&mut self) {
+        let now = self.clock.now();
+        if self.venue.minting().is_some() && self.is_mint_wanted(now) {
+            self.start_connecting();
+        }
+        if matches!(self.holder, Holder::Nobody) {
+            self.lease_the_next(now);
+        }
+        if self.reserving.is_none() && self.reserve_not_before <= Instant::now() {
+            self.reserve_ahead(now);
+        }
+    }
+
+    /// A token is bought ahead of its need only while one is in use, or somebody waits for it.
+    fn is_mint_wanted(&self, now: UnixMillis) -> bool {
+        let is_idle = self.connecting.is_none()
+            && self.connection.is_none()
+            && !matches!(self.holder, Holder::Minting(_));
+        let is_needed = !self.buyers.is_empty() || self.token.usable(now).is_some();
+        is_idle && is_needed && self.token.is_due(now)
+    }
+
+    fn start_connecting(&mut self) {
+        let request = self.upstream.connect(&self.upkeep, Door { venue: self.venue, endpoint: "rest" });
+        self.connecting = Some(Box::pin(request));
+    }
+
+    /// Gives the lane to a token request that is ready to be written, else to the login that waits longest.
+    fn lease_the_next(&mut self, now: UnixMillis) {
+        self.leases.retain(|reply| !reply.is_closed());
+        if self.connection.is_none() && self.leases.is_empty() {
+            return;
+        }
+        let nonce = match self.lane.next_nonce() {
+            Ok(Some(nonce)) => nonce,
+            Ok(None) => return,
+            Err(stopped) => return self.on_stopped(stopped, now),
+        };
+        if let (Some(connection), Some(minting)) = (self.connection.take(), self.venue.minting()) {
+            let request = minting.request(&self.signer, nonce);
+            self.holder = Holder::Minting(Box::pin(send(connection, request, self.limits.answer_timeout)));
+        } else if let Some(reply) = self.leases.pop_front() {
+            let (settled, outcome) = oneshot::channel();
+            // A caller that is gone drops the lease with its answer, which frees the lane at once.
+            let _ = reply.send(Ok(Lease { nonce, settled }));
+            self.holder = Holder::Login { settled: outcome, until: Instant::now() + self.limits.hold_max };
+        }
+    }
+
+    fn on_stopped(&mut self, stopped: LaneStopped, now: UnixMillis) {
+        for reply in self.leases.drain(..) {
+            let _ = reply.send(Err(stopped.into()));
+        }
+        if self.connection.take().is_some() {
+            self.token.failed(NotMinted::Unavailable, now, chance());
+            for reply in self.buyers.drain(..) {
+                let _ = reply.send(Err(stopped.into()));
+            }
+        }
+    }
+
+    fn reserve_ahead(&mut self, now: UnixMillis) {
+        // An account that is never used writes nothing.
+        let is_used = self.connection.is_some() || !self.leases.is_empty() || !matches!(self.holder, Holder::Nobody);
+        if !is_used {
+            return;
+        }
+        let venue_now = self.venue_time.as_ref().map(|time| time.at(Instant::now()));
+        let Some(reservation) = self.lane.wanted(now, venue_now) else { return };
+        if let Some(doubt) = reservation.doubt() {
+            warn!(account = %self.name, ?doubt, "the clock and the account's nonces disagree");
+        }
+        let (store, name, mark) = (Arc::clone(&self.store), self.name.clone(), reservation.mark());
+        let writing = tokio::task::spawn_blocking(move || store.write_mark(&name, &mark));
+        self.reserving = Some((reservation, writing));
+    }
+
+    fn on_written(&mut self, written: Result<Result<(), StoreError>, tokio::task::JoinError>) {
+        let Some((reservation, _)) = self.reserving.take() else { return };
+        match written {
+            Ok(Ok(())) => return self.lane.reserved(reservation),
+            Ok(Err(error)) => error!(account = %self.name, %error, "nonces could not be reserved"),
+            Err(error) => error!(account = %self.name, %error, "the writer of nonces ended"),
+        }
+        self.lane.failed_to_reserve(reservation);
+        self.reserve_not_before = Instant::now() + RESERVE_AGAIN;
+    }
+
+    fn take(&mut self, order: Order) {
+        let now = self.clock.now();
+        match order {
+            Order::Lease(reply) => self.leases.push_back(reply),
+            Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
+            Order::Token { reply, .. } if self.venue.minting().is_none() => {
+                let _ = reply.send(Err(Unavailable::NoTokens));
+            }
+            Order::Token { refused, reply } => {
+                if refused.is_some_and(|id| self.token.refused(id)) {
+                    info!(account = %self.name, "token refused by the exchange");
+                    self.forget_stored_token();
+                }
+                match self.token.usable(now) {
+                    Some(token) => drop(reply.send(Ok(token.clone()))),
+                    None if self.token.may_try(now) => self.buyers.push(reply),
+                    None => drop(reply.send(Err(NotMinted::Unavailable.into()))),
+                }
+            }
+        }
+    }
+
+    fn on_minted(&mut self, fate: Fate) {
+        let minting = self.venue.minting().expect("only a venue that sells tokens was asked");
+        let answer = match fate {
+            Fate::Answered(answer) => answer,
+            // Buying a token moves nothing: whether it left or not, it may be tried again.
+            Fate::Unsent(_) | Fate::Unknown => return self.on_mint_failed(NotMinted::Unavailable),
+        };
+        if let Some(told) = answer.venue_time {
+            self.venue_time = Some(VenueTime::new(told, Instant::now()));
+        }
+        match minting.read(answer.status.as_u16(), &answer.body) {
+            Ok(minted) => self.on_bought(minted),
+            Err(NotMinted::NonceTooSmall) if !self.retried => {
+                self.retried = true;
+                self.resync();
+                self.start_connecting();
+            }
+            Err(why) => self.on_mint_failed(why),
+        }
+    }
+
+    fn on_bought(&mut self, minted: Minted) {
+        let now = self.clock.now();
+        self.retried = false;
+        let stored =
+            StoredToken { secret: minted.secret.clone(), minted_at: now, expires_at: now.plus(minted.lives) };
+        let token = self.token.renewed(minted.secret, now, stored.expires_at).clone();
+        info!(account = %self.name, lives_s = minted.lives.as_secs(), "token bought");
+        for reply in self.buyers.drain(..) {
+            let _ = reply.send(Ok(token.clone()));
+        }
+        let (store, name, key) = (Arc::clone(&self.store), self.name.clone(), self.fingerprint);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.write_token(&name, &key, &stored) {
+                warn!(account = %name, %error, "token not kept for the next start");
+            }
+        });
+    }
+
+    fn on_mint_failed(&mut self, why: NotMinted) {
+        self.retried = false;
+        let now = self.clock.now();
+        if why == NotMinted::NonceTooSmall {
+            self.resync();
+        }
+        let wait = self.token.failed(why, now, chance());
+        warn!(account = %self.name, reason = %why, failures = self.token.failures(), retry_in_s = wait.as_secs(),
+            "no token");
+        for reply in self.buyers.drain(..) {
+            let _ = reply.send(Err(why.into()));
+        }
+    }
+
+    fn resync(&mut self) {
+        match self.lane.resync(self.clock.now()) {
+            Ok(()) => warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?"),
+            Err(stopped) => error!(account = %self.name, error = %stopped, "nonce lane stopped"),
+        }
+    }
+
+    fn forget_stored_token(&self) {
+        let (store, name) = (Arc::clone(&self.store), self.name.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.forget_token(&name) {
+                warn!(account = %name, %error, "a refused token is still in the state folder");
+            }
+        });
+    }
+
+    async fn next(&mut self, orders: &mut mpsc::Receiver<Order>) -> Happening {
+        let now = self.clock.now();
+        let is_mint_idle = self.connecting.is_none() && self.connection.is_none();
+        let due_in = (self.venue.minting().is_some() && is_mint_idle && self.token.usable(now).is_some())
+            .then(|| self.token.due_at().since(now));
+        let (holder, connecting, reserving) = (&mut self.holder, &mut self.connecting, &mut self.reserving);
+        tokio::select! {
+            biased;
+            happening = held(holder) => happening,
+            written = maybe(reserving.as_mut().map(|(_, writing)| writing)) => Happening::Written(written),
+            connected = maybe(connecting.as_mut()) => Happening::Connected(connected),
+            order = orders.recv() => Happening::Order(order),
+            () = after(due_in) => Happening::TokenDue,
+        }
+    }
+}
+
+async fn held(holder: &mut Holder) -> Happening {
+    match holder {
+        Holder::Nobody => pending().await,
+        Holder::Minting(answer) => Happening::Answered(answer.await),
+        Holder::Login { settled, until } => {
+            let outcome = tokio::time::timeout_at((*until).into(), settled).await;
+            Happening::LoginSettled(outcome.ok().and_then(Result::ok))
+        }
+    }
+}
+
+/// Waits for what is there, and for ever where nothing is.
+async fn maybe<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => pending().await,
+    }
+}
+
+/// Writes one signed request, and waits for its whole answer.
+async fn send(connection: HttpConnection, request: SignedRequest, limit: Duration) -> Fate {
+    let mut builder = http::Request::builder().method(request.method).uri(&request.path);
+    for (name, value) in &request.headers {
+        let Ok(mut value) = HeaderValue::from_bytes(value.expose()) else { return Fate::Unknown };
+        value.set_sensitive(true);
+        builder = builder.header(HeaderName::from_static(name), value);
+    }
+    match builder.body(request.body.into()) {
+        Ok(request) => connection.send(request, limit).await,
+        Err(_) => Fate::Unknown,
+    }
+}
+
+/// Says whether a stored token was bought with this key, and nothing about the key.
+fn fingerprint(signer: &Signer) -> KeyFingerprint {
+    let digest = sha256(&[b"countersign token of ", signer.expose_api_key().as_bytes()]);
+    digest[..8].try_into().expect("a digest has 32 bytes")
+}
+
+/// A random number below 1.
+fn chance() -> f64 {
+    let bits = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}
+

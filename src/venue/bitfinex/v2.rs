@@ -1,0 +1,355 @@
+//! One conversation in Bitfinex's WebSocket v2.
+//!
+//! Source: docs.bitfinex.com: control events are objects with `event`, data are arrays that begin with a
+//! channel number, and channel 0 is the account.
+
+use super::acts::{BATCHED, CHANNELS, INPUTS, look_up};
+use super::login::Wish;
+use crate::fresh::UnixMillis;
+use crate::message::{Kind, Message};
+use crate::scope::{Act, Acts, Right, Scope};
+use crate::venue::wire::json::{self, Array, Object, Value};
+use crate::venue::{Dialect, Edit, Event, Login, LoginOutcome, Reading, Refusal, Step, Steps, Watch};
+use memchr::memmem::Finder;
+
+/// Operations in one `ox_multi` at most, as documented.
+const BATCH_MAX: usize = 75;
+
+/// Names that carry a credential; outside `auth` no event has one.
+const CREDENTIAL_NAMES: &[&str] = &["apikey", "apisecret", "authsig", "authpayload", "authnonce", "token"];
+
+pub(super) struct Conversation {
+    is_private: bool,
+    login: LoginState,
+    wish: Wish,
+    scope: Scope,
+    /// The success event that clients are told, once there was one.
+    success: Option<Message>,
+    unanswered: usize,
+    needles: Vec<Finder<'static>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoginState {
+    Out,
+    /// A nonce is asked for. `again`: the login before this one was refused for its nonce.
+    Asked {
+        again: bool,
+    },
+    Sent {
+        again: bool,
+    },
+    In,
+}
+
+impl Conversation {
+    pub(super) fn new(is_private: bool) -> Self {
+        Self {
+            is_private,
+            login: LoginState::Out,
+            wish: Wish::default(),
+            scope: Scope::NONE,
+            success: None,
+            unanswered: 0,
+            needles: vec![Finder::new("-req\""), Finder::new("\"unauth\"")],
+        }
+    }
+
+    fn ask_for_login(&mut self, out: &mut Steps) {
+        self.login = LoginState::Asked { again: false };
+        out.push(Step::NeedNonce);
+    }
+
+    /// A client's own `auth` or `unauth`.
+    fn on_client_login(&mut self, message: &Message, scope: Scope, out: &mut Steps) {
+        let Ok(document) = json::read(message.payload()) else { return };
+        let Some(event) = document.root().as_object() else { return };
+        if event.get("event").and_then(|event| event.plain_str()) == Some("unauth") {
+            self.login = LoginState::Out;
+            out.push(Step::ToUpstream(Message::text(r#"{"event":"unauth"}"#)));
+            return;
+        }
+        let wish = Wish::read(event).within(scope);
+        match (&self.success, self.login) {
+            (Some(success), LoginState::In) if !wish.is_special() || wish == self.wish => {
+                out.push(Step::ToClient(success.clone()));
+            }
+            (_, LoginState::In) => {
+                // A socket logs in once; what the client wishes can only be had by a login of its own.
+                out.push(Step::ToUpstream(Message::text(r#"{"event":"unauth"}"#)));
+                self.wish = wish;
+                self.ask_for_login(out);
+            }
+            _ => {
+                self.wish = wish;
+                self.ask_for_login(out);
+            }
+        }
+    }
+
+    /// The exchange's answer to our login. True: it was one, and the client does not see it.
+    fn on_login_answer(&mut self, event: Object<'_>, out: &mut Steps) -> bool {
+        let LoginState::Sent { again } = self.login else { return false };
+        match event.get("event").and_then(|name| name.plain_str()) {
+            // The end of a login before this one.
+            Some("unauth") => return true,
+            Some("auth") => {}
+            // An event of ours that was not understood at all.
+            Some("error") if event.get("code").and_then(|code| code.as_u64()).is_some_and(is_login_error) => {}
+            _ => return false,
+        }
+        let code = event.get("code").and_then(|code| code.as_u64());
+        if event.get("status").and_then(|status| status.plain_str()) == Some("OK") {
+            self.login = LoginState::In;
+            let success = self.wish.success(event, self.scope);
+            self.success = Some(success.clone());
+            out.extend([Step::LoginSettled(LoginOutcome::Accepted), Step::Ready, Step::ToClient(success)]);
+        } else if code == Some(NONCE_SMALL) && !again {
+            out.extend([Step::LoginSettled(LoginOutcome::NonceTooSmall), Step::NeedNonce]);
+            self.login = LoginState::Asked { again: true };
+        } else {
+            let outcome = if code == Some(NONCE_SMALL) { LoginOutcome::NonceTooSmall } else { LoginOutcome::Refused };
+            out.extend([Step::LoginSettled(outcome), Step::LoginRefused]);
+        }
+        true
+    }
+
+    fn read_event(&self, event: Object<'_>) -> Reading {
+        let mut reading = Reading::refused(Refusal::Unknown);
+        let Some(name) = event.get("event").and_then(|name| name.plain_str()) else { return reading };
+        if event.in_other_case(&["event", "channel", "filter", "dms", "calc", "subId"]) {
+            return Reading::refused(Refusal::Malformed);
+        }
+        let has_credential = || {
+            event.members().any(|(name, _)| CREDENTIAL_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+        };
+        let act = match name {
+            "auth" | "unauth" => {
+                reading.operation = if name == "auth" { "auth" } else { "unauth" };
+                if self.is_private {
+                    reading.edit = Edit::Login;
+                    reading.acts = Ok(Acts::one(Act::Read));
+                }
+                return reading;
+            }
+            "ping" => {
+                reading.operation = "ping";
+                Act::Public
+            }
+            "conf" => {
+                reading.operation = "conf";
+                Act::Public
+            }
+            "unsubscribe" => {
+                reading.operation = "unsubscribe";
+                Act::Public
+            }
+            "subscribe" => {
+                reading.operation = "subscribe";
+                let channel = event.get("channel").and_then(|channel| channel.plain_str());
+                match channel.and_then(|channel| look_up(CHANNELS, channel)) {
+                    Some((_, act)) => act,
+                    None => return reading,
+                }
+            }
+            _ => return reading,
+        };
+        reading.acts = if has_credential() { Err(Refusal::CredentialField) } else { Ok(Acts::one(act)) };
+        reading
+    }
+
+    /// `[0,"<type>",null,<payload>]`.
+    fn read_input(&self, input: Array<'_>) -> Reading {
+        let mut reading = Reading::refused(Refusal::Unknown);
+        let (Some(channel), Some(name), Some(payload)) = (input.get(0), input.get(1), input.get(3)) else {
+            return Reading::refused(Refusal::Malformed);
+        };
+        if input.len() != 4 || channel.as_u64() != Some(0) {
+            return Reading::refused(Refusal::Malformed);
+        }
+        let Some(name) = name.plain_str() else { return Reading::refused(Refusal::Malformed) };
+        if !self.is_private {
+            return reading;
+        }
+        if name == "ox_multi" {
+            reading.operation = "ox_multi";
+            reading.acts = batched(payload);
+            return reading;
+        }
+        let Some((operation, act)) = look_up(INPUTS, name) else { return reading };
+        reading.operation = operation;
+        reading.reply_to =
+            payload.as_object().and_then(|order| order.get("cid")).filter(|cid| cid.as_u64().is_some()).map(|cid| cid.span());
+        reading.acts = Ok(Acts::one(act));
+        reading
+    }
+}
+
+const NONCE_SMALL: u64 = 10_114;
+
+/// 10100 and 10111 to 10114: every way in which a login is wrong.
+fn is_login_error(code: u64) -> bool {
+    code == 10_100 || (10_111..=NONCE_SMALL).contains(&code)
+}
+
+/// Everything that a batch does, operation by operation.
+fn batched(payload: Value<'_>) -> Result<Acts, Refusal> {
+    let operations = payload.as_array().ok_or(Refusal::Malformed)?;
+    if operations.len() > BATCH_MAX {
+        return Err(Refusal::Malformed);
+    }
+    let mut acts = Acts::default();
+    for operation in operations.iter() {
+        let pair = operation.as_array().filter(|pair| pair.len() == 2).ok_or(Refusal::Malformed)?;
+        let name = pair.get(0).and_then(|name| name.plain_str()).ok_or(Refusal::Malformed)?;
+        let (_, act) = look_up(BATCHED, name).ok_or(Refusal::Unknown)?;
+        acts.add(act);
+    }
+    Ok(acts)
+}
+
+impl Dialect for Conversation {
+    fn on_event(&mut self, event: Event, out: &mut Steps) {
+        match event {
+            Event::Opened { login, scope } => {
+                self.scope = scope;
+                self.wish = Wish::default().within(scope);
+                if login == Login::AtOnce && self.is_private {
+                    self.ask_for_login(out);
+                } else {
+                    out.push(Step::Ready);
+                }
+            }
+            Event::Fresh { signer, fresh } => {
+                let (Some(nonce), LoginState::Asked { again }) = (fresh.nonce, self.login) else { return };
+                let (login, signature) = self.wish.sign(&signer, nonce);
+                // The exchange's error events echo the fields of what they are about.
+                out.push(Step::Guard(signer.expose_api_key().to_owned().into()));
+                out.push(Step::Guard(signature));
+                out.push(Step::ToUpstream(login));
+                self.login = LoginState::Sent { again };
+            }
+            Event::NotFresh => self.login = LoginState::Out,
+        }
+    }
+
+    fn read(&self, message: &Message) -> Reading {
+        if message.kind() == Kind::Binary {
+            return Reading::refused(Refusal::Malformed);
+        }
+        let Ok(document) = json::read(message.payload()) else { return Reading::refused(Refusal::Malformed) };
+        let root = document.root();
+        match (root.as_object(), root.as_array()) {
+            (Some(event), _) => self.read_event(event),
+            (None, Some(input)) => self.read_input(input),
+            (None, None) => Reading::refused(Refusal::Malformed),
+        }
+    }
+
+    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, out: &mut Steps) {
+        self.scope = scope;
+        if reading.edit == Edit::Login {
+            return self.on_client_login(&message, scope, out);
+        }
+        let needs_login = reading.acts.is_ok_and(|acts| acts.iter().any(|act| act != Act::Public));
+        if needs_login && self.login == LoginState::Out {
+            self.ask_for_login(out);
+            out.push(Step::Hold(message));
+            return;
+        }
+        if reading.acts.is_ok_and(|acts| acts.iter().any(|act| act.right() == Right::Trade)) {
+            self.unanswered += 1;
+        }
+        out.push(Step::ToUpstream(message));
+    }
+
+    fn refuse(&self, message: &Message, reading: &Reading, why: Refusal, now: UnixMillis, out: &mut Steps) {
+        let text = match why {
+            Refusal::NotPermitted(right) => format!("not allowed: this client lacks the right {right}"),
+            Refusal::Malformed => "invalid: not one unambiguous JSON message".to_owned(),
+            Refusal::Unknown => "invalid: unknown to the proxy, and so not sent".to_owned(),
+            Refusal::CredentialField => "invalid: a credential stands where none belongs".to_owned(),
+        };
+        match reading.operation {
+            "auth" => out.push(Step::ToClient(Message::text(format!(
+                r#"{{"event":"auth","status":"FAILED","chanId":0,"code":10100,"msg":"{text}","countersign":"{}"}}"#,
+                why.slug()
+            )))),
+            "ox_multi" => refuse_batch(message, &text, now, out),
+            operation if look_up(INPUTS, operation).is_some() && operation != "calc" => {
+                let cid = reading.reply_to.clone().and_then(|span| std::str::from_utf8(&message.payload()[span]).ok());
+                out.push(Step::ToClient(notification(operation, cid.unwrap_or("null"), &text, now)));
+            }
+            operation => {
+                let code = if operation == "subscribe" { 10_300 } else { 10_000 };
+                out.push(Step::ToClient(Message::text(format!(
+                    r#"{{"event":"error","msg":"{text}","code":{code},"countersign":"{}"}}"#,
+                    why.slug()
+                ))));
+            }
+        }
+    }
+
+    fn on_upstream(&mut self, message: Message, out: &mut Steps) {
+        let Ok(document) = json::read(message.payload()) else { return out.push(Step::ToClient(message)) };
+        let root = document.root();
+        if let Some(event) = root.as_object() {
+            if self.on_login_answer(event, out) {
+                return;
+            }
+        } else if is_answer(root) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
+        out.push(Step::ToClient(message));
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        match self.login {
+            LoginState::Out | LoginState::In if self.unanswered == 0 => Watch::Nothing,
+            LoginState::Out | LoginState::In => Watch::Needles(&self.needles),
+            LoginState::Asked { .. } | LoginState::Sent { .. } => Watch::Everything,
+        }
+    }
+
+    fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+}
+
+/// `[0,"n",[MTS,"on-req",…]]`: the exchange has taken an input or refused it.
+fn is_answer(frame: Value<'_>) -> bool {
+    let is_notification = |frame: Array<'_>| {
+        let kind = frame.get(2)?.as_array()?.get(1)?.plain_str()?;
+        let is_of_account = frame.get(0)?.as_u64() == Some(0) && frame.get(1)?.plain_str() == Some("n");
+        Some(is_of_account && kind.ends_with("-req"))
+    };
+    frame.as_array().and_then(is_notification).unwrap_or(false)
+}
+
+/// A refusal as the exchange's own: a notification whose order carries the client's id.
+fn notification(operation: &str, cid: &str, text: &str, now: UnixMillis) -> Message {
+    Message::text(format!(
+        r#"[0,"n",[{},"{operation}-req",null,null,[null,null,{cid}],null,"ERROR","countersign: {text}"]]"#,
+        now.0
+    ))
+}
+
+/// A batch is refused whole; whoever waits for one of its operations hears of it.
+fn refuse_batch(message: &Message, text: &str, now: UnixMillis, out: &mut Steps) {
+    let Ok(document) = json::read(message.payload()) else { return };
+    let operations = document.root().as_array().and_then(|input| input.get(3)).and_then(|payload| payload.as_array());
+    let known = operations.into_iter().flat_map(|operations| operations.iter()).take(BATCH_MAX).filter_map(|pair| {
+        let pair = pair.as_array()?;
+        let (operation, _) = look_up(BATCHED, pair.get(0)?.plain_str()?)?;
+        let cid = pair.get(1).and_then(|order| order.as_object()).and_then(|order| order.get("cid"));
+        Some((operation, cid.filter(|cid| cid.as_u64().is_some())))
+    });
+    let before = out.len();
+    for (operation, cid) in known {
+        let cid = cid.and_then(|cid| std::str::from_utf8(cid.raw()).ok()).unwrap_or("null");
+        out.push(Step::ToClient(notification(operation, cid, text, now)));
+    }
+    if out.len() == before {
+        out.push(Step::ToClient(notification("ox_multi", "null", text, now)));
+    }
+}
