@@ -1,0 +1,239 @@
+//! Plays every file under `tests/transcripts` through a session, and compares what it does.
+//!
+//! A venue is tested by adding a file; no code is needed. A transcript is text: a line at the left margin lets
+//! something happen, and the indented lines under it are everything that has to come of it, in order.
+//!
+//! ```text
+//! route kraken private native      how the client came in: venue, endpoint, `native` or `path`
+//! scope read,trade                 what its grant says
+//! account none                     (optional) the grant names no account
+//! upgraded                         the client was permitted with the upgrade, and the exchange's socket is open
+//! first message                    the client has still to say who it is
+//! client <text> / upstream <text>  a text message
+//! binary client                    a binary message of the client
+//! proved <name> / not proved       the answer to `authenticate`
+//! dialled                          the exchange's socket is open
+//! token <text> / nonce <number>    what `need token` or `need nonce` asked for
+//! not fresh                        it is not to be had
+//! wait <seconds>                   time passes; the session is woken if it asked for that
+//! ```
+
+use countersign::credential::{SecretFormat, Signer};
+use countersign::fresh::{Fresh, Nonce, Token, TokenId, UnixMillis};
+use countersign::identity::{NotAuthenticated, Principal};
+use countersign::message::{Kind, Message};
+use countersign::names::{AccountName, ClientName, SessionId};
+use countersign::policy::{ClientPattern, Grant, Policy};
+use countersign::scope::{Right, Scope};
+use countersign::secret::Secret;
+use countersign::session::{Action, Event, Limits, Session};
+use countersign::venue::{self, Manner, Route};
+use countersign::fault;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// 2023-11-14T22:13:20Z.
+const START: UnixMillis = UnixMillis(1_700_000_000_000);
+
+#[test]
+fn every_transcript_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a text file");
+        let played = play(&text);
+        let wanted = without_comments(&text);
+        assert_eq!(played, wanted, "\n{} does not hold:\n{}", path.display(), difference(&wanted, &played));
+        count += 1;
+    }
+    assert!(count >= 4, "only {count} transcripts were found");
+}
+
+#[test]
+fn a_transcript_that_says_something_else_does_not_hold() {
+    let text = "route kraken private native\nscope read,trade\n\nupgraded\n    to client {}\n";
+    assert_ne!(play(text), without_comments(text));
+}
+
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim_end);
+    lines.filter(|line| !line.is_empty()).fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn difference(wanted: &str, played: &str) -> String {
+    let (mut wanted, mut played) = (wanted.lines(), played.lines());
+    loop {
+        match (wanted.next(), played.next()) {
+            (None, None) => return String::new(),
+            (wanted, played) if wanted == played => {}
+            (wanted, played) => return format!("wanted: {}\nplayed: {}", wanted.unwrap_or("-"), played.unwrap_or("-")),
+        }
+    }
+}
+
+/// What the transcript would say if all its indented lines were right.
+fn play(text: &str) -> String {
+    let mut stage = Stage::default();
+    let mut played = String::new();
+    for line in without_comments(text).lines().filter(|line| !line.starts_with(' ')) {
+        played.push_str(line);
+        played.push('\n');
+        for done in stage.direct(line) {
+            writeln!(played, "    {done}").expect("a string takes all");
+        }
+    }
+    played
+}
+
+#[derive(Default)]
+struct Stage {
+    route: Option<Route>,
+    scope: Scope,
+    has_no_account: bool,
+    session: Option<Session>,
+    policy: Option<Arc<Policy>>,
+    tokens: u64,
+    waited: Duration,
+}
+
+impl Stage {
+    fn now(&self) -> UnixMillis {
+        START.plus(self.waited)
+    }
+
+    fn direct(&mut self, line: &str) -> Vec<String> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (word, rest) {
+            ("route", _) => {
+                self.route = Some(route(rest));
+                Vec::new()
+            }
+            ("scope", _) => {
+                self.scope = rest.split(',').map(|word| Right::parse(word).expect("a right")).collect();
+                Vec::new()
+            }
+            ("account", "none") => {
+                self.has_no_account = true;
+                Vec::new()
+            }
+            ("upgraded", _) => {
+                let (route, policy) = (self.route.expect("a route comes first"), self.policy());
+                let who = Principal::danger_unproved_for_development(ClientName::parse("bot-a").expect("a name"));
+                let permit = policy.authorize(&who, &route, None).expect("the grant fits");
+                let id = SessionId::from_random(1);
+                self.session = Some(Session::permitted(id, route, policy, Limits::default(), permit));
+                self.happen(Event::Dialled)
+            }
+            ("first", "message") => {
+                let (route, policy) = (self.route.expect("a route comes first"), self.policy());
+                let id = SessionId::from_random(1);
+                self.session = Some(Session::unproved(id, route, policy, Limits::default(), self.now()));
+                Vec::new()
+            }
+            ("client", _) => self.happen(Event::FromClient(Message::text(rest))),
+            ("binary", "client") => {
+                self.happen(Event::FromClient(Message::from_peer(Kind::Binary, b"\x00\x01"[..].into())))
+            }
+            ("upstream", _) => {
+                if self.session().watches(rest.as_bytes()) {
+                    self.happen(Event::FromUpstream(Message::text(rest)))
+                } else {
+                    vec!["passes unread".to_owned()]
+                }
+            }
+            ("proved", name) => {
+                let who = Principal::danger_unproved_for_development(ClientName::parse(name).expect("a name"));
+                self.happen(Event::Authenticated(Ok(who)))
+            }
+            ("not", "proved") => self.happen(Event::Authenticated(Err(NotAuthenticated::Signature))),
+            ("not", "fresh") => self.happen(Event::NotFresh(countersign::session::End::TokenUnavailable)),
+            ("dialled", _) => self.happen(Event::Dialled),
+            ("token", text) => {
+                self.tokens += 1;
+                let secret = Secret::from(text.to_owned());
+                let token = Token { id: TokenId(self.tokens), secret, expires_at: self.now().plus(Duration::from_secs(900)) };
+                self.fresh(Fresh { now: self.now(), nonce: None, token: Some(token) })
+            }
+            ("nonce", number) => {
+                let nonce = Nonce(number.parse().expect("a number"));
+                self.fresh(Fresh { now: self.now(), nonce: Some(nonce), token: None })
+            }
+            ("wait", seconds) => {
+                self.waited += Duration::from_secs(seconds.parse().expect("a number"));
+                let now = self.now();
+                let is_due = self.session().wakes_at().is_some_and(|at| at <= now);
+                if is_due { self.happen(Event::Wake) } else { Vec::new() }
+            }
+            _ => panic!("the transcript says `{line}`, which means nothing"),
+        }
+    }
+
+    fn policy(&mut self) -> Arc<Policy> {
+        let venue = self.route.expect("a route comes first").venue.name();
+        let account = AccountName::parse("main").expect("a name");
+        let grant = Grant {
+            client: ClientPattern::parse("bot-a").expect("a pattern"),
+            account: (!self.has_no_account).then(|| account.clone()),
+            venues: vec![venue],
+            scope: self.scope,
+            max_sessions: 1,
+        };
+        let accounts = BTreeMap::from([(account, venue)]);
+        Arc::clone(self.policy.get_or_insert_with(|| Arc::new(Policy::new(vec![grant], accounts))))
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("`upgraded` or `first message` comes first")
+    }
+
+    fn fresh(&mut self, fresh: Fresh) -> Vec<String> {
+        let venue = self.route.expect("a route comes first").venue;
+        let secret = match venue.secret_format() {
+            Some(SecretFormat::Base64) => "a1I5SFc4cDF1R09WamdiV0E3RnVuQW1HTzhsc1NV",
+            _ => "dummysecret",
+        };
+        let text = |text: &str| Secret::from(text.to_owned());
+        let format = venue.secret_format().unwrap_or(SecretFormat::Text);
+        let signer = Signer::new(&text("REAL-API-KEY"), &text(secret), format).expect("a credential");
+        self.happen(Event::Fresh(Arc::new(signer), fresh))
+    }
+
+    fn happen(&mut self, event: Event) -> Vec<String> {
+        let now = self.now();
+        let mut actions = Vec::new();
+        self.session().on(event, now, &mut actions);
+        actions.iter().map(shown).collect()
+    }
+}
+
+fn route(rest: &str) -> Route {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [venue, endpoint, manner] = words[..] else { panic!("`route {rest}` has not three words") };
+    let venue = venue::by_name(venue).expect("a venue");
+    let endpoint = venue.endpoints().iter().find(|known| known.name == endpoint).expect("an endpoint");
+    let manner = if manner == "path" { Manner::Path } else { Manner::Native };
+    Route { venue, endpoint, manner }
+}
+
+fn shown(action: &Action) -> String {
+    let text = |message: &Message| match message.kind() {
+        Kind::Text => String::from_utf8(message.payload().to_vec()).expect("text is UTF-8"),
+        Kind::Binary => format!("{} binary bytes", message.len()),
+    };
+    match action {
+        Action::ToClient(message) => format!("to client {}", text(message)),
+        Action::ToUpstream(message) => format!("to upstream {}", text(message)),
+        Action::Authenticate(_) => "authenticate".to_owned(),
+        Action::Dial => "dial".to_owned(),
+        Action::NeedNonce => "need nonce".to_owned(),
+        Action::LoginSettled(outcome) => format!("login settled {outcome:?}"),
+        Action::NeedToken(None) => "need token".to_owned(),
+        Action::NeedToken(Some(refused)) => format!("need token, {} was refused", refused.0),
+        Action::Opened => "opened".to_owned(),
+        Action::Refused(refused) => format!("refused {} {}", refused.slug, refused.operation).trim_end().to_owned(),
+        Action::Close(end) => format!("close {}", fault::slug(*end)),
+    }
+}
