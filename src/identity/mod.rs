@@ -6,12 +6,14 @@
 pub mod budget;
 mod json;
 pub mod jwt;
+pub mod mtls;
 
 use crate::fresh::UnixMillis;
 use crate::names::ClientName;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use jwt::JwtKeys;
+use mtls::CertificateProof;
 
 /// The name of a client that has shown no proof. No proof can earn it.
 const ANONYMOUS: &str = "anonymous";
@@ -21,6 +23,8 @@ const ANONYMOUS: &str = "anonymous";
 pub enum Proof {
     /// A JSON Web Token in its compact form, from `Authorization: Bearer` or from the first message.
     Jwt(Secret),
+    /// A client certificate whose chain the TLS handshake has verified.
+    Certificate(CertificateProof),
 }
 
 /// How a principal's name was proved. A grant names it before the client's name.
@@ -30,6 +34,8 @@ pub enum Method {
     Anonymous,
     /// By a token.
     Jwt,
+    /// By a client certificate.
+    Certificate,
     /// Not at all, because the configuration says `unsafe_no_auth`.
     NoAuth,
 }
@@ -40,6 +46,7 @@ impl Method {
         match self {
             Method::Anonymous => ANONYMOUS,
             Method::Jwt => "jwt",
+            Method::Certificate => "cert",
             Method::NoAuth => "unsafe_no_auth",
         }
     }
@@ -114,6 +121,15 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
                 scope: claims.scope,
             })
         }
+        Proof::Certificate(certificate) => {
+            let name = certificate.name_at(now)?;
+            Ok(Principal {
+                name: name.clone(),
+                method: Method::Certificate,
+                ends_at: Some(certificate.ends_at()),
+                scope: None,
+            })
+        }
     }
 }
 
@@ -145,10 +161,10 @@ pub enum NotAuthenticated {
     /// No configured key made this signature.
     #[error("the token's signature is wrong")]
     Signature,
-    /// The proof is over: the token's `exp` with leeway.
+    /// The proof is over: the token's `exp` with leeway, or the certificate's `notAfter`.
     #[error("the proof has expired")]
     Expired,
-    /// The proof has not begun: the token's `nbf` or `iat` with leeway.
+    /// The proof has not begun: the token's `nbf` or `iat` with leeway, or the certificate's `notBefore`.
     #[error("the proof is not valid yet")]
     NotYetValid,
     /// The token lives longer than allowed, or ends before it was issued.
@@ -166,6 +182,15 @@ pub enum NotAuthenticated {
     /// The token limits itself to something that is not a right.
     #[error("the token's scope holds an unknown word")]
     Scope,
+    /// The certificate does not parse.
+    #[error("the certificate is malformed")]
+    Certificate,
+    /// The certificate names more than one client.
+    #[error("the certificate holds more than one name")]
+    CertificateAmbiguous,
+    /// The certificate holds no name that could be a client's.
+    #[error("the certificate holds no client name")]
+    CertificateName,
 }
 
 /// Reads the name that a proof carries. `anonymous` is refused: a policy would take its bearer for nobody.
