@@ -4,6 +4,7 @@
 //! or clock is touched. Only this module makes a [`Principal`], so whoever holds one knows that a check ran.
 
 pub mod budget;
+pub mod first_message;
 mod json;
 pub mod jwt;
 pub mod mtls;
