@@ -25,6 +25,7 @@
 
 pub mod credential;
 pub mod fresh;
+pub mod identity;
 pub mod message;
 pub mod names;
 pub mod scope;

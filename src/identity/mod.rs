@@ -1,0 +1,226 @@
+//! Who a client is: proofs, what they prove, and until when.
+//!
+//! Not what the client may do: that is `policy`. Pure: time comes in as an argument, keys as bytes; no socket, file
+//! or clock is touched. Only this module makes a [`Principal`], so whoever holds one knows that a check ran.
+
+pub mod budget;
+pub mod first_message;
+mod json;
+pub mod jwt;
+pub mod mtls;
+
+use crate::fresh::UnixMillis;
+use crate::names::ClientName;
+use crate::scope::Scope;
+use crate::secret::Secret;
+use jwt::JwtKeys;
+use mtls::CertificateProof;
+
+/// The name of a client that has shown no proof. No proof can earn it.
+const ANONYMOUS: &str = "anonymous";
+
+/// What a client shows to prove who it is.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A JSON Web Token in its compact form, from `Authorization: Bearer` or from the first message.
+    Jwt(Secret),
+    /// A client certificate whose chain the TLS handshake has verified.
+    Certificate(CertificateProof),
+}
+
+/// How a principal's name was proved. A grant names it before the client's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Not at all: the client has shown nothing yet.
+    Anonymous,
+    /// By a token.
+    Jwt,
+    /// By a client certificate.
+    Certificate,
+    /// Not at all, because the configuration says `unsafe_no_auth`.
+    NoAuth,
+}
+
+impl Method {
+    /// The word in grants and in logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Method::Anonymous => ANONYMOUS,
+            Method::Jwt => "jwt",
+            Method::Certificate => "cert",
+            Method::NoAuth => "unsafe_no_auth",
+        }
+    }
+}
+
+/// A client whose proof was accepted. Its fields are private, so only this module can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    name: ClientName,
+    method: Method,
+    ends_at: Option<UnixMillis>,
+    scope: Option<Scope>,
+}
+
+impl Principal {
+    /// A client that has shown no proof. Only a grant to `anonymous` by name lets it do anything.
+    pub fn anonymous() -> Self {
+        let name = ClientName::parse(ANONYMOUS).expect("nine letters are a client's name");
+        Self { name, method: Method::Anonymous, ends_at: None, scope: None }
+    }
+
+    /// A client that is believed without proof, for `unsafe_no_auth` on loopback alone.
+    pub fn danger_unproved_for_development(name: ClientName) -> Self {
+        Self { name, method: Method::NoAuth, ends_at: None, scope: None }
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &ClientName {
+        &self.name
+    }
+
+    /// How that was proved.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The first moment at which the proof no longer counts, leeway included: a session ends then, with nothing
+    /// to be added. `None` if the proof has no end.
+    pub fn ends_at(&self) -> Option<UnixMillis> {
+        self.ends_at
+    }
+
+    /// What the token limits itself to; `None` if it does not. The grant still decides: what counts is what both hold.
+    pub fn scope(&self) -> Option<Scope> {
+        self.scope
+    }
+}
+
+/// Everything that a proof is checked against.
+#[derive(Debug, Default)]
+pub struct TrustedKeys {
+    jwt: Option<JwtKeys>,
+}
+
+impl TrustedKeys {
+    /// Trusts tokens by these keys; `None` if no client proves itself by a token.
+    pub fn new(jwt: Option<JwtKeys>) -> Self {
+        Self { jwt }
+    }
+}
+
+/// Decides whether a proof proves anything at this moment.
+pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Result<Principal, NotAuthenticated> {
+    match proof {
+        Proof::Jwt(token) => {
+            let keys = trusted.jwt.as_ref().ok_or(NotAuthenticated::NoKeys)?;
+            let claims = jwt::verify(token, now, keys)?;
+            Ok(Principal {
+                name: claims.subject,
+                method: Method::Jwt,
+                ends_at: Some(claims.ends_at),
+                scope: claims.scope,
+            })
+        }
+        Proof::Certificate(certificate) => {
+            let name = certificate.name_at(now)?;
+            Ok(Principal {
+                name: name.clone(),
+                method: Method::Certificate,
+                ends_at: Some(certificate.ends_at()),
+                scope: None,
+            })
+        }
+    }
+}
+
+/// Why a proof was not accepted. For our log alone: a peer hears one sentence for all of them, or it could learn
+/// which half of a forgery already fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAuthenticated {
+    /// A token was shown, and no key is configured to verify it with.
+    #[error("no keys are configured for tokens")]
+    NoKeys,
+    /// The token is longer than [`jwt::TOKEN_BYTES_MAX`].
+    #[error("the token is too long")]
+    TooLong,
+    /// Not a token in its compact form; or its JSON names a member twice, misses one or has one of another type.
+    #[error("the token is malformed")]
+    Malformed,
+    /// The header says that this is another kind of token.
+    #[error("the token's typ is not JWT")]
+    Type,
+    /// The header tells us where to find a key, or demands an extension.
+    #[error("the token's header holds a member that is refused")]
+    HeaderMember,
+    /// No key is configured for the token's algorithm, or its key is for another.
+    #[error("the token's algorithm is not that of a configured key")]
+    Algorithm,
+    /// The token names a key that is not configured.
+    #[error("the token names an unknown key")]
+    UnknownKey,
+    /// No configured key made this signature.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// The proof is over: the token's `exp` with leeway, or the certificate's `notAfter`.
+    #[error("the proof has expired")]
+    Expired,
+    /// The proof has not begun: the token's `nbf` or `iat` with leeway, or the certificate's `notBefore`.
+    #[error("the proof is not valid yet")]
+    NotYetValid,
+    /// The token lives longer than allowed, or ends before it was issued.
+    #[error("the token's lifetime is not allowed")]
+    Lifetime,
+    /// The token was made for another service, or for none.
+    #[error("the token's audience is wrong")]
+    Audience,
+    /// The token was made by somebody else.
+    #[error("the token's issuer is wrong")]
+    Issuer,
+    /// The token's subject is missing or cannot be the name of a client.
+    #[error("the token's subject is not a client name")]
+    Subject,
+    /// The token limits itself to something that is not a right.
+    #[error("the token's scope holds an unknown word")]
+    Scope,
+    /// The certificate does not parse.
+    #[error("the certificate is malformed")]
+    Certificate,
+    /// The certificate names more than one client.
+    #[error("the certificate holds more than one name")]
+    CertificateAmbiguous,
+    /// The certificate holds no name that could be a client's.
+    #[error("the certificate holds no client name")]
+    CertificateName,
+}
+
+/// Reads the name that a proof carries. `anonymous` is refused: a policy would take its bearer for nobody.
+fn proved_name(text: &str) -> Option<ClientName> {
+    ClientName::parse(text).ok().filter(|_| text != ANONYMOUS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_without_configured_keys_proves_nothing() {
+        let proof = Proof::Jwt(Secret::from("a.b.c".to_owned()));
+        let refusal = authenticate(&proof, UnixMillis(0), &TrustedKeys::default());
+        assert_eq!(refusal, Err(NotAuthenticated::NoKeys));
+    }
+
+    #[test]
+    fn an_anonymous_principal_has_no_end_and_says_so_in_its_method() {
+        let nobody = Principal::anonymous();
+        assert_eq!(nobody.method(), Method::Anonymous);
+        assert_eq!(nobody.name().as_str(), "anonymous");
+        assert_eq!((nobody.ends_at(), nobody.scope()), (None, None));
+    }
+
+    #[test]
+    fn no_proof_earns_the_name_anonymous() {
+        assert!(proved_name("anonymous").is_none());
+        assert!(proved_name("anonymous2").is_some());
+    }
+}
