@@ -13,3 +13,4 @@ pub mod secret;
 
 pub mod certs;
 pub mod tls;
+pub mod upstream;
