@@ -25,7 +25,6 @@
 
 pub mod credential;
 pub mod fresh;
-pub mod identity;
 pub mod message;
 pub mod names;
 pub mod scope;
@@ -48,5 +47,7 @@ pub mod relay;
 
 pub mod http;
 pub mod server;
+
+pub mod admin;
 
 pub mod certs;

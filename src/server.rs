@@ -32,11 +32,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections_max: 1000,
-            tls_handshake: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(20),
-        }
+        Self { connections_max: 1000, tls_handshake: Duration::from_secs(10), drain_timeout: Duration::from_secs(20) }
     }
 }
 

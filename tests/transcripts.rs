@@ -19,6 +19,7 @@
 //! ```
 
 use countersign::credential::{SecretFormat, Signer};
+use countersign::fault;
 use countersign::fresh::{Fresh, Nonce, Token, TokenId, UnixMillis};
 use countersign::identity::{NotAuthenticated, Principal};
 use countersign::message::{Kind, Message};
@@ -28,7 +29,6 @@ use countersign::scope::{Right, Scope};
 use countersign::secret::Secret;
 use countersign::session::{Action, Event, Limits, Session};
 use countersign::venue::{self, Manner, Route};
-use countersign::fault;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -154,7 +154,8 @@ impl Stage {
             ("token", text) => {
                 self.tokens += 1;
                 let secret = Secret::from(text.to_owned());
-                let token = Token { id: TokenId(self.tokens), secret, expires_at: self.now().plus(Duration::from_secs(900)) };
+                let token =
+                    Token { id: TokenId(self.tokens), secret, expires_at: self.now().plus(Duration::from_secs(900)) };
                 self.fresh(Fresh { now: self.now(), nonce: None, token: Some(token) })
             }
             ("nonce", number) => {

@@ -165,10 +165,13 @@ mod tests {
     fn a_host_that_is_missing_doubled_or_no_plain_name_is_refused() {
         assert_eq!(checked(|request| request), Err("bad_host"));
         assert_eq!(checked(|request| request.header("host", "a").header("host", "a")), Err("bad_host"));
-        for host in ["user@localhost", "localhost/path", "", "a,b", "a:b", "a:", "[::1", "[x]", "a b", "localhost:123456"] {
+        for host in
+            ["user@localhost", "localhost/path", "", "a,b", "a:b", "a:", "[::1", "[x]", "a b", "localhost:123456"]
+        {
             assert_eq!(checked(|request| request.header("host", host)), Err("bad_host"), "{host}");
         }
-        let other = |request: http::request::Builder| request.uri("https://other/kraken/v2").header("host", "localhost");
+        let other =
+            |request: http::request::Builder| request.uri("https://other/kraken/v2").header("host", "localhost");
         assert_eq!(checked(other), Err("bad_host"));
     }
 

@@ -10,8 +10,8 @@ mod route;
 pub use route::{NoRoute, Routes};
 
 use crate::fault;
-use crate::identity::budget::{Source, Unproved};
 use crate::fresh::UnixMillis;
+use crate::identity::budget::{Source, Unproved};
 use crate::identity::mtls::CertificateProof;
 use crate::identity::{NotAuthenticated, Principal, Proof};
 use crate::names::{AccountName, ClientName, SessionId};
@@ -196,9 +196,10 @@ async fn admit(door: &Arc<Door>, connection: &Connection, request: Request<Incom
     let accept = derive_accept_key(head::websocket_key(&parts.headers)?);
     let wish = account_wish(&parts.headers)?;
     let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
-    let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
-        Refusal::new(End::Internal, "the connection cannot be upgraded")
-    })?;
+    let upgrade = parts
+        .extensions
+        .remove::<OnUpgrade>()
+        .ok_or_else(|| Refusal::new(End::Internal, "the connection cannot be upgraded"))?;
 
     let id = session_id()?;
     let house = &door.house;
@@ -263,8 +264,9 @@ async fn principal(
     };
     let by_certificate = match &connection.certificate {
         Some(leaf) => {
-            let proof = CertificateProof::from_verified_leaf(leaf)
-                .map_err(|_| Refusal::new(End::AuthenticationFailed, "the client certificate names no single client"))?;
+            let proof = CertificateProof::from_verified_leaf(leaf).map_err(|_| {
+                Refusal::new(End::AuthenticationFailed, "the client certificate names no single client")
+            })?;
             Some(authenticate(door, connection, Proof::Certificate(proof)).await?)
         }
         None => None,

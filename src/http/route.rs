@@ -35,8 +35,7 @@ impl Routes {
             let own = format!("{}.localhost", venue.name());
             venue.endpoints().iter().flat_map(|endpoint| names_of(endpoint)).chain([own])
         });
-        let mut names: Vec<String> =
-            hosts.chain(self.own.iter().filter(|name| !is_address(name)).cloned()).collect();
+        let mut names: Vec<String> = hosts.chain(self.own.iter().filter(|name| !is_address(name)).cloned()).collect();
         names.sort();
         names.dedup();
         names

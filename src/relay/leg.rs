@@ -115,7 +115,8 @@ impl Leg {
             self.outbox_bytes = 0;
         }
         self.has_close_queued = true;
-        self.outbox.push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
+        self.outbox
+            .push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
     }
 
     /// Payload bytes that wait to be written.

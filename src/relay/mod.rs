@@ -20,8 +20,8 @@ use crate::tls::Stream;
 use crate::upstream::{Door, NotOpened, Opened, Upstream};
 use crate::venue::{LoginOutcome, Route};
 use bytes::Bytes;
-use futures_util::{Stream as _, StreamExt as _};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream as _, StreamExt as _};
 use leg::{Broken, Incoming, Leg};
 use pulse::{ClientPulse, UpstreamPulse};
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ impl House {
         let opening = self.upstream.open(permit, door, headers);
         async move {
             let opened = opening.await?;
-            if let (Some(account), Some(told)) = (account, opened.venue_time) {
+            if let (Some(account), Some(told)) = (account, opened.date) {
                 account.note_venue_time(told);
             }
             Ok(opened)
@@ -297,7 +297,11 @@ impl Relay {
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
         let has_room = self.upstream.as_ref().is_none_or(|leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max);
-        if has_room && self.session.reads_client() { self.client.poll_read(cx).map(Happening::Client) } else { Poll::Pending }
+        if has_room && self.session.reads_client() {
+            self.client.poll_read(cx).map(Happening::Client)
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {

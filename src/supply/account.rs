@@ -11,7 +11,7 @@ use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
 use crate::names::AccountName;
 use crate::policy::Upkeep;
 use crate::store::{KeyFingerprint, Store, StoreError, StoredToken};
-use crate::upstream::{Door, Fate, HttpConnection, NotOpened, Upstream};
+use crate::upstream::{self, Door, Fate, HttpConnection, NotOpened, Upstream};
 use crate::venue::{LoginOutcome, Minted, NotMinted, SignedRequest, Venue};
 use http::{HeaderName, HeaderValue};
 use std::collections::VecDeque;
@@ -26,6 +26,8 @@ use tracing::{error, info, warn};
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
 const MAILBOX: usize = 1024;
 
+/// The answer to a token request is some hundred bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long a write of the state waits after one that failed.
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -306,9 +308,8 @@ impl Task {
 
     /// A token is bought ahead of its need only while one is in use, or somebody waits for it.
     fn is_mint_wanted(&self, now: UnixMillis) -> bool {
-        let is_idle = self.connecting.is_none()
-            && self.connection.is_none()
-            && !matches!(self.holder, Holder::Minting(_));
+        let is_idle =
+            self.connecting.is_none() && self.connection.is_none() && !matches!(self.holder, Holder::Minting(_));
         let is_needed = !self.buyers.is_empty() || self.token.usable(now).is_some();
         is_idle && is_needed && self.token.is_due(now)
     }
@@ -406,12 +407,14 @@ impl Task {
         let answer = match fate {
             Fate::Answered(answer) => answer,
             // Buying a token moves nothing: whether it left or not, it may be tried again.
-            Fate::Unsent(_) | Fate::Unknown => return self.on_mint_failed(NotMinted::Unavailable),
+            Fate::Unsent(_) | Fate::Unknown | Fate::AnsweredInPart(_) => {
+                return self.on_mint_failed(NotMinted::Unavailable);
+            }
         };
-        if let Some(told) = answer.venue_time {
+        if let Some(told) = upstream::date(answer.headers()) {
             self.venue_time = Some(VenueTime::new(told, Instant::now()));
         }
-        match minting.read(answer.status.as_u16(), &answer.body) {
+        match minting.read(answer.status().as_u16(), answer.body()) {
             Ok(minted) => self.on_bought(minted),
             Err(NotMinted::NonceTooSmall) if !self.retried => {
                 self.retried = true;
@@ -425,8 +428,7 @@ impl Task {
     fn on_bought(&mut self, minted: Minted) {
         let now = self.clock.now();
         self.retried = false;
-        let stored =
-            StoredToken { secret: minted.secret.clone(), minted_at: now, expires_at: now.plus(minted.lives) };
+        let stored = StoredToken { secret: minted.secret.clone(), minted_at: now, expires_at: now.plus(minted.lives) };
         let token = self.token.renewed(minted.secret, now, stored.expires_at).clone();
         info!(account = %self.name, lives_s = minted.lives.as_secs(), "token bought");
         for reply in self.buyers.drain(..) {
@@ -456,7 +458,9 @@ impl Task {
 
     fn resync(&mut self) {
         match self.lane.resync(self.clock.now()) {
-            Ok(()) => warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?"),
+            Ok(()) => {
+                warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?")
+            }
             Err(stopped) => error!(account = %self.name, error = %stopped, "nonce lane stopped"),
         }
     }
@@ -514,7 +518,7 @@ async fn after(wait: Option<Duration>) {
 }
 
 /// Writes one signed request, and waits for its whole answer.
-async fn send(connection: HttpConnection, request: SignedRequest, limit: Duration) -> Fate {
+async fn send(mut connection: HttpConnection, request: SignedRequest, limit: Duration) -> Fate {
     let mut builder = http::Request::builder().method(request.method).uri(&request.path);
     for (name, value) in &request.headers {
         let Ok(mut value) = HeaderValue::from_bytes(value.expose()) else { return Fate::Unknown };
@@ -522,7 +526,10 @@ async fn send(connection: HttpConnection, request: SignedRequest, limit: Duratio
         builder = builder.header(HeaderName::from_static(name), value);
     }
     match builder.body(request.body.into()) {
-        Ok(request) => connection.send(request, limit).await,
+        Ok(request) => match connection.ready().await {
+            Ok(()) => connection.send(request, limit, ANSWER_BYTES_MAX).await,
+            Err(_) => Fate::Unsent(Box::new(request)),
+        },
         Err(_) => Fate::Unknown,
     }
 }
@@ -538,4 +545,3 @@ fn chance() -> f64 {
     let bits = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }
-

@@ -3,9 +3,7 @@
 //! One right, `trade`, stands for all messages, since there is no table to tell them apart. The account's
 //! secret, where it has one, goes out as `Authorization: Bearer` with the upgrade.
 
-use super::{
-    Dialect, Edit, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch,
-};
+use super::{Dialect, Edit, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch};
 use crate::credential::{SecretFormat, Signer};
 use crate::fresh::{NonceUnit, UnixMillis};
 use crate::message::Message;

@@ -120,9 +120,8 @@ impl Conversation {
         if event.in_other_case(&["event", "channel", "filter", "dms", "calc", "subId"]) {
             return Reading::refused(Refusal::Malformed);
         }
-        let has_credential = || {
-            event.members().any(|(name, _)| CREDENTIAL_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
-        };
+        let has_credential =
+            || event.members().any(|(name, _)| CREDENTIAL_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)));
         let act = match name {
             "auth" | "unauth" => {
                 reading.operation = if name == "auth" { "auth" } else { "unauth" };
@@ -178,8 +177,11 @@ impl Conversation {
         }
         let Some((operation, act)) = look_up(INPUTS, name) else { return reading };
         reading.operation = operation;
-        reading.reply_to =
-            payload.as_object().and_then(|order| order.get("cid")).filter(|cid| cid.as_u64().is_some()).map(|cid| cid.span());
+        reading.reply_to = payload
+            .as_object()
+            .and_then(|order| order.get("cid"))
+            .filter(|cid| cid.as_u64().is_some())
+            .map(|cid| cid.span());
         reading.acts = Ok(Acts::one(act));
         reading
     }

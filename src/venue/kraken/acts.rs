@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_path_that_the_table_does_not_hold_is_unknown() {
-        for path in ["/0/private/withdraw", "/0/private/", "/0/private/../Balance", "/0/public/", "/funding/v1/fees/1"] {
+        for path in ["/0/private/withdraw", "/0/private/", "/0/private/../Balance", "/0/public/", "/funding/v1/fees/1"]
+        {
             assert_eq!(rest_act(path), None, "{path}");
         }
         assert_eq!(rest_act("/0/private/Balance"), Some(Read));

@@ -1,0 +1,194 @@
+//! What became of a request, by what the exchange did with it.
+
+use super::*;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tokio::sync::oneshot;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn order() -> Request<Full<Bytes>> {
+    Request::post("/0/private/AddOrder")
+        .header("api-sign", "signature")
+        .body(Full::new(Bytes::from_static(b"nonce=1&volume=2")))
+        .unwrap()
+}
+
+async fn connect(target: &Target) -> HttpConnection {
+    connect_http(target, &DialLimits::default(), &nobody()).await.unwrap()
+}
+
+async fn read_order(stream: &mut Stream) -> String {
+    let head = read_head(stream).await;
+    let mut body = vec![0; header(&head, "content-length").unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    assert_eq!(body, b"nonce=1&volume=2");
+    head
+}
+
+#[tokio::test]
+async fn answers_come_whole_and_the_connection_serves_again() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        let head = read_order(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        read_order(&mut stream).await;
+        let refused = b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
+        stream.write_all(refused).await.unwrap();
+        head
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    let Fate::Answered(answer) = connection.send(order(), LIMIT, 1024).await else { panic!("not answered") };
+    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
+    assert!(connection.is_open());
+
+    connection.ready().await.unwrap();
+    let Fate::Answered(answer) = connection.send(order(), LIMIT, 1024).await else { panic!("not answered") };
+    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::FOUND, b"no".as_slice()));
+
+    let head = played.await.unwrap();
+    assert!(head.starts_with("POST /0/private/AddOrder HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "api-sign"), Some("signature"));
+}
+
+#[tokio::test]
+async fn host_and_path_are_the_targets_whatever_the_request_says() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        let head = read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        head
+    });
+    let request = Request::get("https://elsewhere.example/time?x=1").header("host", "elsewhere.example");
+    let mut connection = connect(&target).await;
+    let fate = connection.send(request.body(Full::default()).unwrap(), LIMIT, 0).await;
+    assert_eq!(fate.word(), "answered");
+    let head = played.await.unwrap();
+    assert!(head.starts_with("GET /time?x=1 HTTP/1.1\r\n"), "{head}");
+    assert!(!head.contains("elsewhere"), "{head}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_a_request_is() {
+    let (target, counted) = Exchange::new().await.count();
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    drop(connection);
+    assert_eq!(counted.await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_was_read_and_not_answered_has_an_unknown_fate() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    assert!(matches!(connection.send(order(), LIMIT, 1024).await, Fate::Unknown));
+    assert!(!connection.is_open());
+    played.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_never_taken_for_the_next_one() {
+    let (target, _played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        let _until_the_client_leaves = stream.read_u8().await;
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    assert!(matches!(connection.send(order(), Duration::from_millis(100), 1024).await, Fate::Unknown));
+    assert_eq!(connection.ready().await, Err(Closed));
+    assert!(matches!(connection.send(order(), LIMIT, 1024).await, Fate::Unsent(_)));
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_the_exchange_closed_comes_back() {
+    let (close, closing) = oneshot::channel::<()>();
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        closing.await.unwrap();
+        let mut bytes = Vec::new();
+        stream.shutdown().await.unwrap();
+        let _may_be_reset = stream.read_to_end(&mut bytes).await;
+        bytes.len()
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    close.send(()).unwrap();
+    // Long enough for the end to arrive on loopback; a shorter wait could only make this test fail.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    let fate = connection.send(order(), LIMIT, 1024).await;
+    let Fate::Unsent(request) = fate else { panic!("{fate:?}") };
+    let (head, body) = request.into_parts();
+    assert_eq!(head.headers["api-sign"], "signature");
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "nonce=1&volume=2");
+    assert_eq!(connection.ready().await, Err(Closed));
+    drop(connection);
+    assert_eq!(played.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_noticed_before_a_nonce_is_spent() {
+    let (close, closing) = oneshot::channel::<()>();
+    let (target, played) = Exchange::new().await.play(async |stream| {
+        closing.await.unwrap();
+        drop(stream);
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    close.send(()).unwrap();
+    played.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(connection.ready().await, Err(Closed));
+    assert!(!connection.is_open());
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_or_too_long_is_an_answer_in_part() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234567890123456789",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n0\r\n\r\n",
+    ] {
+        let (target, played) = Exchange::new().await.play(async move |mut stream| {
+            read_order(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let mut connection = connect(&target).await;
+        let fate = connection.send(order(), LIMIT, 10).await;
+        assert!(matches!(fate, Fate::AnsweredInPart(StatusCode::OK)), "{fate:?} to {answer}");
+        assert!(!connection.is_open());
+        played.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn junk_instead_of_an_answer_is_an_unknown_fate() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        stream.write_all(b"\x15\x03\x01 not http\r\n\r\n").await.unwrap();
+    });
+    assert!(matches!(connect(&target).await.send(order(), LIMIT, 1024).await, Fate::Unknown));
+    played.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_send_closes_the_connection() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        stream.read_u8().await.is_err()
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    let given_up = timeout_of(connection.send(order(), LIMIT, 1024)).await;
+    assert!(given_up.is_err());
+    assert!(!connection.is_open());
+    assert!(played.await.unwrap());
+}
+
+async fn timeout_of<T>(future: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
+    tokio::time::timeout(Duration::from_millis(200), future).await
+}
