@@ -12,3 +12,6 @@ pub mod scope;
 pub mod secret;
 
 pub mod tls;
+
+#[cfg(feature = "simulator")]
+pub mod simulator;
