@@ -6,6 +6,7 @@
 //! `policy` or `session`; an error made twice the same way would otherwise pass. And not an exchange: orders
 //! rest until a test fills them, prices never move.
 
+pub mod bitfinex;
 pub mod clock;
 pub mod faults;
 pub mod kraken;
