@@ -51,3 +51,6 @@ pub mod server;
 pub mod admin;
 
 pub mod certs;
+
+#[cfg(feature = "simulator")]
+pub mod simulator;
