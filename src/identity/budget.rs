@@ -7,17 +7,24 @@ use crate::fresh::UnixMillis;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-/// Bad proofs of one source in [`WINDOW`] that are answered at once.
-pub const FAILURES_MAX: usize = 20;
+/// What a source is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bad proofs of one source in `within` that are answered at once.
+    pub failures_max: usize,
+    /// The time in which failures are counted.
+    pub within: Duration,
+    /// How long the answer to a bad proof is held back once the source is past its budget.
+    pub slowed_by: Duration,
+    /// Connections without an accepted proof that a source past its budget may hold.
+    pub unproved_max: usize,
+}
 
-/// The time in which failures are counted.
-pub const WINDOW: Duration = Duration::from_secs(60);
-
-/// How long the answer to a bad proof is held back once the source is past its budget.
-pub const SLOWED_BY: Duration = Duration::from_secs(1);
-
-/// Connections without an accepted proof that a source past its budget may hold.
-pub const UNPROVED_MAX: usize = 32;
+impl Default for Limits {
+    fn default() -> Self {
+        Self { failures_max: 20, within: Duration::from_secs(60), slowed_by: Duration::from_secs(1), unproved_max: 32 }
+    }
+}
 
 /// Sources that are remembered. With 20 times of 8 bytes each, under 1 MiB.
 pub const SOURCES_MAX: usize = 4096;
@@ -31,7 +38,8 @@ pub struct Source(pub u128);
 /// The failures of all sources, and their unproved connections.
 #[derive(Debug, Default)]
 pub struct FailureBudget {
-    /// The latest failures of each source, oldest first, at most [`FAILURES_MAX`]; none is empty.
+    limits: Limits,
+    /// The latest failures of each source, oldest first, at most `failures_max`; none is empty.
     failures: HashMap<Source, VecDeque<UnixMillis>>,
     /// Apart from the failures, so that forgetting those miscounts no connection. Bounded by the open connections.
     unproved: HashMap<Source, usize>,
@@ -44,12 +52,12 @@ pub struct Unproved(Source);
 
 impl FailureBudget {
     /// A budget that nobody has touched.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// Counts a bad proof, and says how long its answer has to wait: not at all for the first
-    /// [`FAILURES_MAX`] within [`WINDOW`], then [`SLOWED_BY`] for each.
+    /// `failures_max` within `within`, then `slowed_by` for each.
     #[must_use = "the answer has to wait this long"]
     pub fn failed(&mut self, source: Source, now: UnixMillis) -> Duration {
         let is_spent = self.is_spent(source, now);
@@ -57,11 +65,11 @@ impl FailureBudget {
             self.forget_oldest(now);
         }
         let times = self.failures.entry(source).or_default();
-        if times.len() == FAILURES_MAX {
+        if times.len() >= self.limits.failures_max {
             times.pop_front();
         }
         times.push_back(now);
-        if is_spent { SLOWED_BY } else { Duration::ZERO }
+        if is_spent { self.limits.slowed_by } else { Duration::ZERO }
     }
 
     /// Counts one more connection without an accepted proof; `None` if the source may not have it.
@@ -69,7 +77,7 @@ impl FailureBudget {
     /// A source within its budget may have any number: bots that start together all connect before they log in.
     pub fn open_unproved(&mut self, source: Source, now: UnixMillis) -> Option<Unproved> {
         let open = self.unproved.get(&source).copied().unwrap_or(0);
-        if open >= UNPROVED_MAX && self.is_spent(source, now) {
+        if open >= self.limits.unproved_max && self.is_spent(source, now) {
             return None;
         }
         self.unproved.insert(source, open + 1);
@@ -88,16 +96,19 @@ impl FailureBudget {
         }
     }
 
-    /// True if the source has failed [`FAILURES_MAX`] times within [`WINDOW`].
+    /// True if the source has used up its budget.
     fn is_spent(&self, source: Source, now: UnixMillis) -> bool {
         let times = self.failures.get(&source);
-        times.is_some_and(|times| times.len() == FAILURES_MAX && times.iter().all(|at| now.since(*at) < WINDOW))
+        times.is_some_and(|times| {
+            times.len() >= self.limits.failures_max && times.iter().all(|at| now.since(*at) < self.limits.within)
+        })
     }
 
     /// Makes room: drops sources whose failures are all over, and if there are none, the one that failed longest ago.
     fn forget_oldest(&mut self, now: UnixMillis) {
+        let within = self.limits.within;
         let latest = |times: &VecDeque<UnixMillis>| times.back().copied().unwrap_or_default();
-        self.failures.retain(|_, times| now.since(latest(times)) < WINDOW);
+        self.failures.retain(|_, times| now.since(latest(times)) < within);
         if self.failures.len() >= SOURCES_MAX {
             let oldest = self.failures.iter().min_by_key(|(_, times)| latest(times)).map(|(source, _)| *source);
             if let Some(oldest) = oldest {
@@ -111,12 +122,17 @@ impl FailureBudget {
 mod tests {
     use super::*;
 
+    const FAILURES_MAX: usize = 20;
+    const UNPROVED_MAX: usize = 32;
+    const WINDOW: Duration = Duration::from_secs(60);
+    const SLOWED_BY: Duration = Duration::from_secs(1);
+
     const A: Source = Source(1);
     const B: Source = Source(2);
     const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
     fn spent(now: UnixMillis) -> FailureBudget {
-        let mut budget = FailureBudget::new();
+        let mut budget = FailureBudget::new(Limits::default());
         for _ in 0..FAILURES_MAX {
             assert_eq!(budget.failed(A, now), Duration::ZERO);
         }
@@ -148,7 +164,7 @@ mod tests {
     #[test]
     fn the_window_slides() {
         let slowed = |every: Duration| {
-            let mut budget = FailureBudget::new();
+            let mut budget = FailureBudget::new(Limits::default());
             let failures = (0..100).map(|index| budget.failed(A, START.plus(every * index)));
             failures.filter(|delay| !delay.is_zero()).count()
         };
@@ -158,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_source_within_its_budget_may_open_any_number_of_unproved_connections() {
-        let mut budget = FailureBudget::new();
+        let mut budget = FailureBudget::new(Limits::default());
         let open: Vec<_> = (0..1000).filter_map(|_| budget.open_unproved(A, START)).collect();
         assert_eq!(open.len(), 1000);
     }
@@ -178,7 +194,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_connections_that_have_closed() {
-        let mut budget = FailureBudget::new();
+        let mut budget = FailureBudget::new(Limits::default());
         let open: Vec<_> = (0..3).filter_map(|_| budget.open_unproved(A, START)).collect();
         for unproved in open {
             budget.closed_unproved(unproved);
@@ -201,7 +217,7 @@ mod tests {
 
     #[test]
     fn sources_whose_failures_are_over_make_room_first() {
-        let mut budget = FailureBudget::new();
+        let mut budget = FailureBudget::new(Limits::default());
         for source in 0..SOURCES_MAX as u128 {
             assert_eq!(budget.failed(Source(source), START), Duration::ZERO);
         }

@@ -23,6 +23,15 @@ const READ_BUFFER: usize = 4 * 1024;
 /// Bytes that are gathered before they are written: one TLS record's worth.
 const WRITE_BUFFER: usize = 16 * 1024;
 
+/// Who is at the other end of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A client: it masks its frames, we do not.
+    Client,
+    /// An exchange: we mask.
+    Exchange,
+}
+
 /// What came in on a leg.
 #[derive(Debug)]
 pub(super) enum Incoming {
@@ -58,12 +67,16 @@ pub(super) struct Leg {
 
 impl Leg {
     /// A leg over a socket whose upgrade is done; `read_ahead` came with it.
-    pub(super) async fn new(stream: Stream, read_ahead: Bytes, role: Role, message_bytes_max: usize) -> Self {
+    pub(super) async fn new(stream: Stream, read_ahead: Bytes, peer: Peer, message_bytes_max: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
+        let role = match peer {
+            Peer::Client => Role::Server,
+            Peer::Exchange => Role::Client,
+        };
         let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
         let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
         Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, has_close_queued: false }

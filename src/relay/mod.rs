@@ -22,7 +22,7 @@ use crate::venue::{LoginOutcome, Route};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
-use leg::{Broken, Incoming, Leg};
+use leg::{Broken, Incoming, Leg, Peer};
 use pulse::{ClientPulse, UpstreamPulse};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -33,7 +33,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::Sleep;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{debug, error, info, warn};
 
 /// The times and sizes of the relay.
@@ -162,7 +161,7 @@ pub struct ClientSocket {
 pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, opened: Option<Opened>) -> End {
     let limits = &house.limits;
     let (source, unproved) = (client.source, client.unproved);
-    let client = Leg::new(client.stream, client.read_ahead, Role::Server, limits.client_message_bytes_max).await;
+    let client = Leg::new(client.stream, client.read_ahead, Peer::Client, limits.client_message_bytes_max).await;
     let mut relay = Relay {
         session,
         source,
@@ -373,7 +372,7 @@ impl Relay {
 
     async fn on_opened(&mut self, opened: Opened) {
         let limit = self.house.limits.upstream_message_bytes_max;
-        self.upstream = Some(Leg::new(opened.stream, opened.read_ahead, Role::Client, limit).await);
+        self.upstream = Some(Leg::new(opened.stream, opened.read_ahead, Peer::Exchange, limit).await);
         self.upstream_pulse = UpstreamPulse::new(&self.house.limits, Instant::now());
         self.step(Event::Dialled);
     }

@@ -1,0 +1,13 @@
+//! `countersign check`: everything that can be wrong before a port is bound, in one report.
+
+use super::{ConfigArgs, Exit, assemble};
+
+pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
+    let config = assemble::load(args)?;
+    let checked = assemble::prepare(&config)?;
+    super::say(format_args!("{}: good", config.origin()));
+    for line in checked.summary() {
+        super::say(format_args!("  {line}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The command line: what each command is called, what its help teaches, and its exit code.
+
+pub mod assemble;
+mod certs;
+mod check;
+#[cfg(feature = "simulator")]
+mod demo;
+mod exit;
+mod healthcheck;
+mod logs;
+mod serve;
+#[cfg(feature = "simulator")]
+mod simulate;
+mod token;
+
+pub use exit::Exit;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Countersign: bots connect here without credentials; it opens the exchange's socket with the real key.
+///
+/// Try it with no account at all:
+///   countersign demo
+///
+/// Run it from ./proxy.toml (simulated exchanges until you name real keys):
+///   countersign
+#[derive(Parser)]
+#[command(name = "countersign", version, max_term_width = 100, verbatim_doc_comment)]
+#[command(after_help = "Exit codes: 0 done, 1 stopped in a hurry, 64 wrong usage or configuration,\n\
+                        73 the state folder cannot be used, 75 another process uses it.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Which configuration: defaults < file < COUNTERSIGN__SECTION__KEY < --set.
+#[derive(Args, Clone, Default)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file [default: ./proxy.toml if it is there]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Set one key, over file and environment: --set listen.address=127.0.0.1:9000
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+
+    /// How logs look [default: text on a terminal, JSON elsewhere]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// Log this much: error, warn, info, debug, trace (no payload at any level)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the proxy (the default)
+    Serve,
+    /// Watch two bots without credentials trade on two simulated exchanges, frame by frame
+    #[cfg(feature = "simulator")]
+    Demo(demo::DemoArgs),
+    /// Check the configuration, the secrets that it names and the certificates, and start nothing
+    Check,
+    /// Make the development certificates that are missing
+    Certs(certs::CertsArgs),
+    /// Mint a client token, for the first message or `Authorization: Bearer`
+    Token(token::TokenArgs),
+    /// Run one simulated exchange, to test bots with no account
+    #[cfg(feature = "simulator")]
+    Simulate(simulate::SimulateArgs),
+    /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)
+    Healthcheck,
+}
+
+/// Runs the command line and says with which code the process ends.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::tls::install_crypto();
+    crate::identity::jwt::install_crypto();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not mistakes.
+            let code = if error.use_stderr() { Exit::Usage.code() } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return code;
+        }
+    };
+    let outcome = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(&cli.config),
+        #[cfg(feature = "simulator")]
+        Command::Demo(args) => demo::run(&args),
+        Command::Check => check::run(&cli.config),
+        Command::Certs(args) => certs::run(&cli.config, &args),
+        Command::Token(args) => token::run(&cli.config, &args),
+        #[cfg(feature = "simulator")]
+        Command::Simulate(args) => simulate::run(&cli.config, &args),
+        Command::Healthcheck => healthcheck::run(&cli.config),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            exit.print();
+            exit.code()
+        }
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // The text is not repeated: it could be a value that should not be seen.
+        _ => Err("write KEY=VALUE, as in listen.address=127.0.0.1:9000".to_owned()),
+    }
+}
+
+/// Prints a line of a command's answer. A closed pipe is not our fault: `countersign demo | head` ends well.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
