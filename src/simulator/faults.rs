@@ -28,6 +28,8 @@ pub struct Switches {
     pub mint: MintFault,
     /// How long obtaining a token takes.
     pub mint_delay: Duration,
+    /// A REST request arrives up to this much later, each by a different time: a network that changes the order.
+    pub arrival_delay_max: Duration,
     /// How long every other REST answer takes, after the request was executed.
     pub answer_delay: Duration,
     /// Answers every REST request with this status and HTML, unread.

@@ -92,6 +92,8 @@ pub enum Kind {
     End,
     /// What the exchange found wrong.
     Verdict,
+    /// What the exchange did by itself, with nothing wrong.
+    Note,
 }
 
 /// The record of one simulator. Clones share it.
@@ -235,6 +237,10 @@ impl Record {
 
     pub(super) fn verdict(&self, connection: u64, text: impl Into<String>) {
         self.push(connection, Direction::Internal, Kind::Verdict, Bytes::from(text.into()));
+    }
+
+    pub(super) fn note(&self, connection: u64, text: impl Into<String>) {
+        self.push(connection, Direction::Internal, Kind::Note, Bytes::from(text.into()));
     }
 
     pub(super) fn leak(&self, connection: u64, text: &str) {

@@ -15,7 +15,6 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
@@ -78,7 +77,7 @@ impl Received {
     fn as_bytes(&self) -> Bytes {
         let mut text = format!("{} {}\r\n", self.method, self.uri);
         for (name, value) in &self.headers {
-            let _ = write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+            text.push_str(&format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
         }
         text.push_str("\r\n");
         let mut bytes = text.into_bytes();
@@ -231,7 +230,12 @@ async fn respond<E: Exchange>(
         },
         None => match switches.rest_status {
             Some(status) => Answer::html(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)),
-            None => shop.exchange.answer(&received),
+            None => {
+                if !switches.arrival_delay_max.is_zero() {
+                    tokio::time::sleep(switches.arrival_delay_max.mul_f64(random_part())).await;
+                }
+                shop.exchange.answer(&received)
+            }
         },
     };
     let delay = answer.delay.max(switches.answer_delay);
@@ -251,6 +255,13 @@ async fn respond<E: Exchange>(
     let cookie = http::HeaderValue::from_static("__cf_bm=simulated-cookie; path=/; Secure; HttpOnly");
     response.headers_mut().insert(http::header::SET_COOKIE, cookie);
     Ok(response)
+}
+
+/// Something from 0 to 1.
+fn random_part() -> f64 {
+    let mut bytes = [0];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    f64::from(bytes[0]) / 255.0
 }
 
 /// Checks an upgrade as RFC 6455, 4.2.1, asks.

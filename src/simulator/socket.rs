@@ -132,12 +132,14 @@ pub(super) async fn converse(
     let reset = ResetHandle::of(stream.tcp());
     let (reading, writing) = tokio::io::split(stream);
     let mut reader = FrameReader::new(reading, &read_ahead);
+    // Before the greeting: who has seen that may act on this socket, and must not act in vain.
+    let actions = around.faults.actions();
     conversation.opened();
 
     let overrun = outbox_end.overrun.clone();
     let (end, writing) = {
         let mut writer = pin!(write(writing, outbox_end.waiting, &around));
-        let mut reading = pin!(read(&mut reader, &mut *conversation, &outbox, &around));
+        let mut reading = pin!(read(&mut reader, &mut *conversation, &outbox, actions, &around));
         tokio::select! {
             written = &mut writer => (End::Gone, Some(written)),
             () = overrun.cancelled() => {
@@ -163,7 +165,7 @@ pub(super) async fn converse(
 async fn last_words(reader: &mut FrameReader<ReadHalf<Counted>>, around: &Surroundings) {
     while let Ok(Some(incoming)) = reader.next().await {
         let is_close = matches!(incoming, Incoming::Close(..));
-        note(&incoming, around);
+        write_down(&incoming, around);
         if is_close {
             return;
         }
@@ -174,10 +176,10 @@ async fn read(
     reader: &mut FrameReader<ReadHalf<Counted>>,
     conversation: &mut dyn Conversation,
     outbox: &Outbox,
+    mut actions: broadcast::Receiver<SocketAction>,
     around: &Surroundings,
 ) -> End {
     let mut switches: watch::Receiver<Switches> = around.faults.watch();
-    let mut actions = around.faults.actions();
     let mut idle_since = Instant::now();
     let mut heartbeat = interval(around.heartbeat);
     let mut flood = interval(FLOOD_INTERVAL);
@@ -213,7 +215,7 @@ async fn read(
                 }
             }
             () = tokio::time::sleep_until(idle_since + around.idle_close), if !is_stalled && !conversation.is_subscribed() => {
-                around.record.verdict(around.connection, "idle: closed");
+                around.record.note(around.connection, "idle: closed");
                 outbox.close(1000, "");
                 return End::Closing;
             }
@@ -238,7 +240,7 @@ fn take(
     outbox: &Outbox,
     around: &Surroundings,
 ) -> Option<End> {
-    note(&incoming, around);
+    write_down(&incoming, around);
     match incoming {
         Incoming::Text(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -260,7 +262,7 @@ fn take(
     None
 }
 
-fn note(incoming: &Incoming, around: &Surroundings) {
+fn write_down(incoming: &Incoming, around: &Surroundings) {
     let (kind, bytes) = match incoming {
         Incoming::Text(bytes) | Incoming::Binary(bytes) => (Kind::Frame, bytes),
         Incoming::Ping(bytes) => (Kind::Ping, bytes),

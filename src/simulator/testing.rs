@@ -56,7 +56,16 @@ impl Certified {
         Client(socket)
     }
 
-    /// Sends one request, and returns status and body.
+    /// Asks for a WebSocket that is refused, and returns the status.
+    pub(super) async fn refused_socket<E>(&self, simulator: &Running<E>, host: &str, path: &str) -> u16 {
+        let stream = self.connect(simulator).await;
+        match tokio_tungstenite::client_async(format!("wss://{host}{path}"), stream).await {
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Sends one request, and returns status and body; status 0 where the connection ended without an answer.
     pub(super) async fn post<E>(
         &self,
         simulator: &Running<E>,
@@ -72,9 +81,11 @@ impl Certified {
         request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
+        if stream.read_to_end(&mut answer).await.is_err() {
+            return (0, Value::Null);
+        }
         let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, Value::Null) };
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }

@@ -298,7 +298,7 @@ impl Conversation for Control {
         let Some(login) = login.filter(|login| login.is_dead_man) else { return };
         if let Some(held) = state.keys.get_mut(&login.api_key) {
             let count = held.account.cancel_all(now);
-            self.bitfinex.record.verdict(self.connection, format!("dead-man switch: {count} orders canceled"));
+            self.bitfinex.record.note(self.connection, format!("dead-man switch: {count} orders canceled"));
         }
         state.publish(&login.api_key, now);
     }

@@ -3,7 +3,6 @@
 use crate::fresh::UnixMillis;
 use crate::simulator::clock::rfc3339;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 
 /// One asset.
 #[derive(Debug)]
@@ -169,7 +168,7 @@ fn book(pair: &Pair, kind: &str, time: &str) -> String {
             let price = format!("{:.*}", pair.price_decimals, pair.price + sign * f64::from(step) * tick(pair));
             let quantity = format!("{:.8}", f64::from(step) / 10.0);
             for number in [&price, &quantity] {
-                let _ = write!(digits, "{}", number.replace('.', "").trim_start_matches('0'));
+                digits.push_str(number.replace('.', "").trim_start_matches('0'));
             }
             levels.push(format!(r#"{{"price":{price},"qty":{quantity}}}"#));
         }

@@ -62,6 +62,17 @@ fn public(kraken: &Kraken, method: &str, request: &Received) -> Answer {
         "SystemStatus" => success(&json!({"status": "online", "timestamp": crate::simulator::clock::rfc3339(now)})),
         "Assets" => success(&market::assets()),
         "AssetPairs" => success(&market::asset_pairs()),
+        "Ticker" | "Depth" => {
+            let query = request.uri.query().unwrap_or_default();
+            let name = query.split('&').find_map(|part| part.strip_prefix("pair=")).unwrap_or_default();
+            let channel = if method == "Ticker" { "ticker" } else { "book" };
+            match market::pair(name).and_then(|pair| Some((pair, market::v1(channel, pair, now)?))) {
+                None => refusal("EQuery:Unknown asset pair"),
+                Some((pair, told)) if method == "Ticker" => success(&json!({pair.rest_name: told})),
+                // REST calls the sides by their names.
+                Some((pair, told)) => success(&json!({pair.rest_name: {"asks": told["as"], "bids": told["bs"]}})),
+            }
+        }
         _ => refusal("EGeneral:Unknown method"),
     }
 }

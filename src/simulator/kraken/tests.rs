@@ -283,6 +283,88 @@ async fn what_is_forbidden_is_counted_wherever_it_comes() {
 }
 
 #[tokio::test]
+async fn a_request_can_be_executed_and_never_answered() {
+    let mut setting = Setting::new().await;
+    setting.simulator.faults().set(|switches| switches.hang_up = true);
+    let answer = setting.call("AddOrder", "ordertype=limit&pair=XBTUSD&price=100&type=buy&volume=2").await;
+    assert_eq!(answer, Value::Null);
+    assert_eq!(setting.simulator.exchange().orders_placed(KEY), 1);
+}
+
+#[tokio::test]
+async fn upgrades_are_refused_as_told_and_where_there_is_no_socket() {
+    let setting = Setting::new().await;
+    for (host, path) in [("api.kraken.com", "/v2"), ("ws.kraken.com", "/v3")] {
+        assert_eq!(setting.tls.refused_socket(&setting.simulator, host, path).await, 404);
+    }
+    for status in [401, 403, 429, 503] {
+        setting.simulator.faults().set(|switches| switches.handshake_status = Some(status));
+        assert_eq!(setting.tls.refused_socket(&setting.simulator, "ws.kraken.com", "/v2").await, status);
+    }
+    assert_eq!(setting.simulator.record().sockets_opened(), 0);
+}
+
+#[tokio::test]
+async fn a_stalled_socket_reads_nothing_until_it_is_let_go() {
+    let setting = Setting::new().await;
+    let faults = setting.simulator.faults();
+    let mut socket = setting.private_socket().await;
+    socket.expect("the status", |_| true).await;
+    faults.set(|switches| switches.stall = true);
+    // What it was waiting for when it was told may still be taken: the second cannot.
+    for id in [1, 2] {
+        socket.send(&json!({"method": "ping", "req_id": id})).await;
+    }
+    let record = setting.simulator.record();
+    let heard = record.wait_for(|entry| entry.received(r#""req_id":2"#), Duration::from_millis(100)).await;
+    assert!(heard.is_none());
+    faults.clear();
+    socket.expect("the pong", |value| value["req_id"] == 2).await;
+}
+
+#[tokio::test]
+async fn a_silent_socket_is_closed_and_a_subscribed_one_is_not() {
+    let tls = Certified::new();
+    let mut options = Options::kraken(tls.acceptor.clone(), vec![SimKey::new(KEY, SECRET)]);
+    options.idle_close = Duration::from_millis(100);
+    let simulator = start(options).await.unwrap();
+    let mut subscribed = tls.socket(&simulator, "ws.kraken.com", "/v2").await;
+    subscribed.send(&json!({"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"]}})).await;
+    subscribed.expect("the book", |value| value["channel"] == "book").await;
+    let silent = tls.socket(&simulator, "ws.kraken.com", "/v2").await;
+    let noted = simulator.record().wait_for(|entry| entry.text() == "idle: closed", LIMIT).await;
+    assert_eq!(noted.map(|entry| entry.connection), Some(2));
+    assert_eq!(simulator.record().sockets_opened(), 2);
+    silent.close().await;
+    subscribed.send(&json!({"method": "ping"})).await;
+    subscribed.expect("the pong", |value| value["method"] == "pong").await;
+}
+
+#[tokio::test]
+async fn every_token_is_echoed_raw_and_escaped_when_told() {
+    let mut setting = Setting::new().await;
+    let token = setting.token().await;
+    setting.simulator.faults().set(|switches| switches.echo = true);
+    let mut socket = setting.private_socket().await;
+    socket.send(&subscribe(&token)).await;
+    for _ in 0..2 {
+        let echo = socket.expect("the echo", is_answer).await;
+        assert!(echo["error"].as_str().unwrap().contains(&token));
+    }
+    let sent = setting.simulator.record().snapshot();
+    let escaped = token.replace('/', "\\/");
+    assert!(sent.iter().any(|entry| entry.direction == Direction::Sent && entry.text().contains(&escaped)));
+}
+
+#[tokio::test]
+async fn a_simulator_listens_on_loopback_alone() {
+    let tls = Certified::new();
+    let mut options = Options::kraken(tls.acceptor.clone(), Vec::new());
+    options.address = "0.0.0.0:0".parse().unwrap();
+    assert_eq!(start(options).await.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
 async fn stopping_ends_every_connection() {
     let setting = Setting::new().await;
     let mut socket = setting.private_socket().await;
