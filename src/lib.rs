@@ -51,6 +51,9 @@ pub mod server;
 pub mod admin;
 
 pub mod certs;
+pub mod config;
+
+pub mod cli;
 
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -5,7 +5,7 @@ use super::{ConfigArgs, Exit, assemble};
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
     let config = assemble::load(args)?;
     let checked = assemble::prepare(&config)?;
-    super::say(format_args!("{}: good", config.origin()));
+    super::say("the configuration is good");
     for line in checked.summary() {
         super::say(format_args!("  {line}"));
     }

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
     let config = assemble::load(args)?;
-    let address = reachable(config.admin.address);
+    let address = reachable(config.admin_address);
     let hint = format!("is `countersign serve` running with admin.address = \"{address}\"?");
     let status = ask(address).map_err(|error| Exit::failed(format!("{address}: {error}; {hint}")))?;
     match status {

@@ -1,0 +1,493 @@
+//! From a checked configuration to a running house: each module's settings are filled in here, and nowhere else.
+
+use super::{ConfigArgs, Exit, LogFormat};
+use crate::certs::{self, Wanted};
+use crate::config::{self, Config, Keys, Known, Reach, Tls, VenueRow};
+use crate::credential::{SecretFormat, Signer};
+use crate::http::{self, Routes};
+use crate::identity::TrustedKeys;
+use crate::identity::budget::{self, FailureBudget};
+use crate::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, self_test};
+use crate::names::{AccountName, ClientName};
+use crate::policy::{ClientPattern, Grant, Policy};
+use crate::relay::{self, House};
+use crate::secret::Secret;
+use crate::store::{FileStore, Store, StoreError};
+use crate::supply::account::{self, Account, NotOpen};
+use crate::supply::clock::Clock;
+use crate::tls::{Acceptor, Certificates, ClientRoots, Connector, PemPair, ServerSettings};
+use crate::upstream::{Base, DialLimits, Resolver, Upstream, Way};
+use crate::venue::{self, Venue};
+use crate::{admin, server, session};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+#[cfg(feature = "simulator")]
+pub(super) mod simulators;
+#[cfg(feature = "simulator")]
+pub use simulators::Simulators;
+
+/// The name of whoever comes in where `unsafe_no_auth` is set.
+const UNPROVED_CLIENT: &str = "unproved";
+
+/// Reads the configuration that the command line names.
+pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
+    let mut overrides = args.set.clone();
+    if let Some(format) = args.log_format {
+        let word = match format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        overrides.push(("log.format".to_owned(), word.to_owned()));
+    }
+    if let Some(level) = &args.log_level {
+        overrides.push(("log.level".to_owned(), level.clone()));
+    }
+    read(args.config.as_deref(), &overrides).map_err(Exit::configuration)
+}
+
+/// Reads and checks a configuration file, under the environment and the overrides.
+pub fn read(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Config, config::ConfigErrors> {
+    let venues: Vec<VenueRow> = venue::VENUES
+        .iter()
+        .map(|(venue, _)| VenueRow { name: venue.name(), secret: venue.secret_format() })
+        .collect();
+    let known = Known {
+        venues: &venues,
+        client: |text| ClientPattern::parse(text).map(drop).map_err(|bad| bad.to_string()),
+        has_simulator: cfg!(feature = "simulator"),
+    };
+    config::load(path, overrides, std::env::vars_os(), &known)
+}
+
+/// The folder of certificates that are ours to make.
+pub(super) fn certificate_directory(config: &Config) -> Option<PathBuf> {
+    match &config.listen.tls {
+        Tls::Directory(directory) => Some(directory.clone()),
+        Tls::Pair { .. } => None,
+    }
+}
+
+/// The routes that the configuration opens: to venues that somebody may use.
+pub(super) fn routes(config: &Config) -> Routes {
+    let by_account = config.accounts.iter().map(|account| account.venue);
+    let by_grant = config.grants.iter().flat_map(|grant| match &grant.reach {
+        Reach::Venues(venues) => venues.as_slice(),
+        Reach::Account(_) => &[],
+    });
+    let names: BTreeSet<&str> = by_account.chain(by_grant.copied()).collect();
+    Routes::new(names.into_iter().filter_map(venue::by_name).collect(), config.listen.hosts.iter().cloned())
+}
+
+/// Who signs client tokens, if anybody does.
+pub(super) fn jwt_keys(config: &Config) -> Result<Option<JwtKeys>, Exit> {
+    let Some(jwt) = &config.clients.jwt else { return Ok(None) };
+    let at = |key: &str, what: &dyn std::fmt::Display| Exit::configuration(format!("clients.jwt.{key}: {what}"));
+    let mut keys = Vec::new();
+    if let Some(secret) = &jwt.secret {
+        let material = secret.resolve(&config.base).map_err(|error| at("secret", &error))?;
+        keys.push(JwtKey::new(None, JwtAlgorithm::HS256, &material).map_err(|error| at("secret", &error))?);
+    }
+    for key in &jwt.keys {
+        let algorithm = match key.algorithm {
+            config::JwtAlgorithm::Rs256 => JwtAlgorithm::RS256,
+            config::JwtAlgorithm::Es256 => JwtAlgorithm::ES256,
+            config::JwtAlgorithm::EdDsa => JwtAlgorithm::EdDSA,
+        };
+        let material = Secret::new(key.pem.resolve(&config.base).map_err(|error| at("keys", &error))?);
+        keys.push(JwtKey::new(key.kid.clone(), algorithm, &material).map_err(|error| at("keys", &error))?);
+    }
+    let settings = JwtSettings {
+        keys,
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        lifetime_max: jwt.lifetime_max,
+        leeway: jwt.leeway,
+    };
+    JwtKeys::new(settings).map(Some).map_err(|error| Exit::configuration(format!("clients.jwt: {error}")))
+}
+
+/// Everything that the configuration names, read and understood; nothing is bound or dialled yet.
+pub(super) struct Prepared {
+    trusted: TrustedKeys,
+    acceptor: Option<Acceptor>,
+    signers: BTreeMap<AccountName, Signer>,
+    policy: Policy,
+    summary: Vec<String>,
+}
+
+impl Prepared {
+    /// What there is, a line each, for a person.
+    pub(super) fn summary(&self) -> &[String] {
+        &self.summary
+    }
+}
+
+/// Reads every secret and certificate that the configuration names.
+pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
+    self_test().map_err(Exit::failed)?;
+    let mut summary = Vec::new();
+    let is_first_start = certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists());
+    let (trusted, acceptor) = if is_first_start {
+        summary.push("certificates: none yet; the first start makes them".to_owned());
+        (TrustedKeys::default(), None)
+    } else {
+        summary.push("certificates: good".to_owned());
+        (TrustedKeys::new(jwt_keys(config)?), Some(acceptor(config)?))
+    };
+    let mut signers = BTreeMap::new();
+    for account in &config.accounts {
+        if let Some(signer) = signer(config, account)? {
+            signers.insert(account.name.clone(), signer);
+        }
+        let place = match &account.upstream {
+            config::Upstream::Venue => "the venue's own hosts",
+            config::Upstream::Simulator => "simulated, in this process",
+            config::Upstream::Hosts(_) => "hosts of the configuration",
+        };
+        summary.push(format!("account {}: {}, {place}", account.name, account.venue));
+    }
+    let policy = Policy::new(grants(config)?, accounts(config));
+    for grant in &config.grants {
+        let reach = match &grant.reach {
+            Reach::Account(account) => format!("account {account}"),
+            Reach::Venues(venues) => format!("public data of {}", venues.join(", ")),
+        };
+        summary.push(format!("grant: {} may use {reach} for {}", grant.client.as_str(), grant.scope));
+    }
+    Ok(Prepared { trusted, acceptor, signers, policy, summary })
+}
+
+fn acceptor(config: &Config) -> Result<Acceptor, Exit> {
+    let certificates = match &config.listen.tls {
+        Tls::Directory(directory) => Certificates::Directory(directory.clone()),
+        Tls::Pair { certificate, key } => {
+            Certificates::Pairs(vec![PemPair { certificate: certificate.clone(), key: key.clone() }])
+        }
+    };
+    let client_authority = config.clients.mtls.as_ref().map(|mtls| mtls.authority.clone());
+    let settings = ServerSettings { certificates, client_authority, client_revocations: None };
+    settings.load(Clock::System.now()).map_err(|error| Exit::configuration(format!("listen.tls: {error}")))
+}
+
+/// The account's keys as something that signs; those of the simulator are made when it starts.
+fn signer(config: &Config, account: &config::Account) -> Result<Option<Signer>, Exit> {
+    let resolve = |key: &str, reference: &config::SecretRef| {
+        let at = format!("accounts.{}.{key}", account.name);
+        reference.resolve(&config.base).map_err(|error| Exit::configuration(format!("{at}: {error}")))
+    };
+    let (key, secret) = match &account.keys {
+        Keys::Signing { key, secret } => (resolve("key", key)?, resolve("secret", secret)?),
+        // A venue without signatures sends its one secret as it is.
+        Keys::None { token: Some(token) } => {
+            let token = resolve("token", token)?;
+            (token.clone(), token)
+        }
+        Keys::Simulated | Keys::None { token: None } => return Ok(None),
+    };
+    let format = venue_of(account.venue).secret_format().unwrap_or(SecretFormat::Text);
+    let signer = Signer::new(&key, &secret, format);
+    signer.map(Some).map_err(|error| Exit::configuration(format!("accounts.{}: {error}", account.name)))
+}
+
+/// The grants of the configuration, as the policy takes them.
+pub(super) fn grants(config: &Config) -> Result<Vec<Grant>, Exit> {
+    let grant = |grant: &config::Grant| {
+        let client = ClientPattern::parse(grant.client.as_str())
+            .map_err(|bad| Exit::configuration(format!("grants: client {bad}")))?;
+        let (account, venues) = match &grant.reach {
+            Reach::Account(account) => (Some(account.clone()), Vec::new()),
+            Reach::Venues(venues) => (None, venues.clone()),
+        };
+        Ok(Grant { client, account, venues, scope: grant.scope, max_sessions: grant.max_sessions })
+    };
+    let mut grants = config.grants.iter().map(grant).collect::<Result<Vec<_>, _>>()?;
+    if config.listen.unsafe_no_auth {
+        let everything = config.accounts.iter().map(|account| Grant {
+            client: ClientPattern::parse(UNPROVED_CLIENT).expect("a name is a pattern"),
+            account: Some(account.name.clone()),
+            venues: Vec::new(),
+            scope: [crate::scope::Right::Read, crate::scope::Right::Trade].into_iter().collect(),
+            max_sessions: u32::MAX,
+        });
+        grants.extend(everything);
+    }
+    Ok(grants)
+}
+
+fn accounts(config: &Config) -> BTreeMap<AccountName, &'static str> {
+    config.accounts.iter().map(|account| (account.name.clone(), account.venue)).collect()
+}
+
+fn venue_of(name: &str) -> &'static dyn Venue {
+    venue::by_name(name).expect("the configuration was checked against the table of venues")
+}
+
+/// A house that is open.
+pub struct Running {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where probes ask.
+    pub admin_address: SocketAddr,
+    /// What was made because it was missing.
+    pub certificates: Option<certs::Made>,
+    /// The exchanges that run in this process.
+    #[cfg(feature = "simulator")]
+    pub simulators: Simulators,
+    policy: watch::Sender<Arc<Policy>>,
+    draining: watch::Sender<bool>,
+    server: JoinHandle<bool>,
+    admin: JoinHandle<()>,
+    accounts: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Replaces the grants. Sessions whose grant is gone end at once.
+    pub fn regrant(&self, config: &Config) -> Result<(), Exit> {
+        let grants = grants(config)?;
+        self.policy.send_modify(|policy| *policy = Arc::new(policy.with_grants(grants)));
+        Ok(())
+    }
+
+    /// Lets everybody out, within the limit. True: everything had ended by then.
+    pub async fn stop(self) -> bool {
+        self.draining.send_replace(true);
+        let has_emptied = self.server.await.unwrap_or(false);
+        self.admin.abort();
+        for account in self.accounts {
+            account.abort();
+        }
+        has_emptied
+    }
+}
+
+/// Opens the house.
+pub async fn start(config: &Config) -> Result<Running, Exit> {
+    let clock = Clock::System;
+    let routes = routes(config);
+    let certificates = match certificate_directory(config) {
+        Some(directory) => {
+            let clients = vec![certs::DEFAULT_CLIENT.to_owned()];
+            let wanted = Wanted { directory, names: routes.names(), clients, is_forced: false };
+            Some(certs::ensure(&wanted, clock.now()).map_err(Exit::configuration)?)
+        }
+        None => None,
+    };
+    let prepared = prepare(config)?;
+    let store = Arc::new(Store::File(FileStore::open(&config.store_path).map_err(|error| state(&error))?));
+    let listener = bind("listen.address", config.listen.address).await?;
+    let admin_listener = bind("admin.address", config.admin_address).await?;
+
+    #[cfg(feature = "simulator")]
+    let simulators = Simulators::start(config).await?;
+    let mut ways = Upstream::new(dial_limits(config), Resolver::default());
+    let mut signers = prepared.signers;
+    for account in &config.accounts {
+        let way = match &account.upstream {
+            config::Upstream::Venue => public_way()?,
+            config::Upstream::Hosts(hosts) => way(&account.name, hosts)?,
+            #[cfg(feature = "simulator")]
+            config::Upstream::Simulator => {
+                signers.insert(account.name.clone(), simulators.signer(account)?);
+                // The key of the last start is gone, and so is all that was bought with it.
+                store.forget_token(&account.name).map_err(|error| state(&error))?;
+                simulators.way(account.venue)?
+            }
+            #[cfg(not(feature = "simulator"))]
+            config::Upstream::Simulator => return Err(Exit::configuration("this build has no simulator")),
+        };
+        let added = ways.add_account(&account.name, venue_of(account.venue), &way);
+        added.map_err(|error| Exit::configuration(format!("accounts.{}.upstream: {error}", account.name)))?;
+    }
+    for name in config.grants.iter().flat_map(|grant| match &grant.reach {
+        Reach::Venues(venues) => venues.as_slice(),
+        Reach::Account(_) => &[],
+    }) {
+        ways.add_venue(venue_of(name), &public_way()?).map_err(Exit::configuration)?;
+    }
+    let ways = Arc::new(ways);
+
+    let (draining, is_draining) = watch::channel(false);
+    let mut opened = BTreeMap::new();
+    let mut account_tasks = Vec::new();
+    for account in &config.accounts {
+        let Some(signer) = signers.remove(&account.name) else { continue };
+        let venue = venue_of(account.venue);
+        let settings = account::Settings {
+            name: account.name.clone(),
+            venue,
+            signer,
+            nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
+            upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
+            upstream: Arc::clone(&ways),
+            limits: account::Limits {
+                hold_max: config.limits.hold_max,
+                answer_timeout: config.limits.answer_timeout,
+            },
+        };
+        let (handle, task) = Account::open(settings, Arc::clone(&store), clock.clone()).map_err(not_open)?;
+        opened.insert(account.name.clone(), handle);
+        account_tasks.push(task);
+    }
+
+    let (policy, current_policy) = watch::channel(Arc::new(prepared.policy));
+    let address = listener.local_addr().map_err(Exit::failed)?;
+    let admin_address = admin_listener.local_addr().map_err(Exit::failed)?;
+    let status = admin::Status {
+        listening_on: address.to_string(),
+        accounts: config.accounts.iter().map(|account| account.name.to_string()).collect(),
+        draining: is_draining.clone(),
+    };
+    let house = Arc::new(House {
+        trusted: prepared.trusted,
+        policy: current_policy,
+        draining: is_draining.clone(),
+        budget: Mutex::new(FailureBudget::new(budget_limits(config))),
+        accounts: opened,
+        upstream: ways,
+        clock,
+        limits: relay_limits(config),
+    });
+    let unproved = || ClientName::parse(UNPROVED_CLIENT).expect("a word is a name");
+    let door = Arc::new(http::Door {
+        house,
+        routes,
+        origins: config.listen.origins.clone(),
+        unsafe_no_auth: config.listen.unsafe_no_auth.then(unproved),
+        sessions: TaskTracker::new(),
+        limits: http_limits(config),
+    });
+    let acceptor = prepared.acceptor.expect("the certificates are there by now");
+    let server = tokio::spawn(server::serve(listener, acceptor, door, is_draining, server_limits(config)));
+    let admin = tokio::spawn(admin::serve(admin_listener, status));
+    Ok(Running {
+        address,
+        admin_address,
+        certificates,
+        #[cfg(feature = "simulator")]
+        simulators,
+        policy,
+        draining,
+        server,
+        admin,
+        accounts: account_tasks,
+    })
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there; end it, or choose another port",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+            _ => "choose an address of this machine",
+        };
+        Exit::configuration(format!("{key}: {address}: {error}; {hint}"))
+    })
+}
+
+fn public_way() -> Result<Way, Exit> {
+    let connector = Connector::with_roots(&ClientRoots::WebPki).map_err(Exit::failed)?;
+    Ok(Way { rest: None, socket: None, address: None, connector, is_local_allowed: false })
+}
+
+fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit> {
+    let at = |what: &dyn std::fmt::Display| Exit::configuration(format!("accounts.{account}.upstream.roots: {what}"));
+    let roots = match &hosts.roots {
+        Some(path) => ClientRoots::Pem(std::fs::read(path).map_err(|error| at(&error))?),
+        None => ClientRoots::WebPki,
+    };
+    let base = |url: &config::HostUrl| {
+        let host = url.host.trim_matches(['[', ']']).to_owned();
+        let path = if url.path == "/" { String::new() } else { url.path.clone() };
+        Base { host, port: url.port, path }
+    };
+    Ok(Way {
+        rest: hosts.rest.as_ref().map(base),
+        socket: hosts.ws.as_ref().map(base),
+        address: hosts.addresses.first().copied(),
+        connector: Connector::with_roots(&roots).map_err(|error| at(&error))?,
+        is_local_allowed: hosts.is_local,
+    })
+}
+
+fn state(error: &StoreError) -> Exit {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Exit::State(error.exit_code(), text)
+}
+
+fn not_open(error: NotOpen) -> Exit {
+    match error {
+        NotOpen::Store(_, error) => state(&error),
+        NotOpen::Unit(account, changed) => {
+            Exit::configuration(format!("accounts.{account}.nonce_unit: {changed}"))
+        }
+    }
+}
+
+fn relay_limits(config: &Config) -> relay::Limits {
+    let limits = &config.limits;
+    relay::Limits {
+        client_message_bytes_max: limits.client_message_bytes_max,
+        upstream_message_bytes_max: limits.upstream_message_bytes_max,
+        outbox_bytes_max: limits.outbox_bytes_max,
+        outbox_stall: limits.outbox_stall,
+        ping_interval: limits.ping_interval,
+        pong_timeout: limits.pong_timeout,
+        message_idle: limits.message_idle,
+        pings_per_second_max: u32::try_from(limits.pings_per_second_max).unwrap_or(u32::MAX),
+        close_timeout: limits.close_timeout,
+        supply_timeout: limits.supply_timeout,
+        session: session::Limits {
+            auth_timeout: limits.auth_timeout,
+            login_timeout: limits.login_timeout,
+            expiry_notice: limits.expiry_notice,
+        },
+    }
+}
+
+fn http_limits(config: &Config) -> http::Limits {
+    let limits = &config.limits;
+    http::Limits {
+        request_head: limits.request_head,
+        headers_max: limits.headers_max,
+        head_bytes_max: limits.head_bytes_max,
+        requests_per_connection_max: limits.requests_per_connection_max,
+    }
+}
+
+fn server_limits(config: &Config) -> server::Limits {
+    server::Limits {
+        connections_max: config.listen.connections_max,
+        tls_handshake: config.limits.tls_handshake,
+        drain_timeout: config.limits.drain_timeout,
+    }
+}
+
+fn dial_limits(config: &Config) -> DialLimits {
+    DialLimits {
+        connect: config.limits.connect_timeout,
+        handshake: config.limits.upstream_handshake,
+        ..DialLimits::default()
+    }
+}
+
+fn budget_limits(config: &Config) -> budget::Limits {
+    let limits = &config.limits;
+    budget::Limits {
+        failures_max: limits.auth_failures_max as usize,
+        within: limits.auth_failures_within,
+        slowed_by: limits.auth_failure_delay,
+        unproved_max: limits.unproved_per_source_max as usize,
+    }
+}

@@ -1,0 +1,125 @@
+//! `countersign serve`: opens the house, says how to connect, and closes it when told.
+
+use super::assemble::{self, Running};
+use super::{ConfigArgs, Exit, logs};
+use crate::config::{Config, LogFormat, Tls};
+use std::io::IsTerminal as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing::{error, info, warn};
+
+pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
+    let config = assemble::load(args)?;
+    let format = match config.log.format {
+        LogFormat::Auto => logs::Format::Auto,
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::start(format, LevelFilter::from_level(config.log.level));
+    super::harden();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
+    let outcome = runtime.block_on(serve(args, config));
+    // Whatever still runs has had its limit.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
+    let mut signals = Signals::new()?;
+    let house = assemble::start(&config).await?;
+    if config.listen.unsafe_no_auth {
+        warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
+    }
+    info!(address = %house.address, admin = %house.admin_address, "listening");
+    if std::io::stdout().is_terminal() || config.log.format == LogFormat::Text {
+        greet(&config, &house);
+    }
+    loop {
+        tokio::select! {
+            () = signals.stop.wait() => break,
+            _ = signals.reload.recv() => reload(args, &house),
+        }
+    }
+    info!("draining: no new connections; sessions are told 1001");
+    tokio::select! {
+        has_emptied = house.stop() => {
+            info!(has_emptied, "stopped");
+            if has_emptied { Ok(()) } else { Err(Exit::Hurried) }
+        }
+        () = signals.stop.wait() => {
+            warn!("stopped at the second signal");
+            Err(Exit::Hurried)
+        }
+    }
+}
+
+struct Signals {
+    stop: Stop,
+    reload: Signal,
+}
+
+/// Either way in which a process is asked to end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Exit> {
+        let listen = |kind| signal(kind).map_err(Exit::failed);
+        let stop =
+            Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        Ok(Self { stop, reload: listen(SignalKind::hangup())? })
+    }
+}
+
+impl Stop {
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Takes the grants of the configuration as it is now. One with a mistake changes nothing.
+fn reload(args: &ConfigArgs, house: &Running) {
+    let outcome = assemble::load(args).and_then(|config| house.regrant(&config));
+    match outcome {
+        Ok(()) => info!("grants reloaded; every other change takes a restart"),
+        Err(exit) => error!(reason = "reload_failed", error = ?exit, "the grants stay as they were"),
+    }
+}
+
+/// Tells a person how to connect, with lines to paste.
+fn greet(config: &Config, house: &Running) {
+    let port = house.address.port();
+    let routes = assemble::routes(config);
+    super::say(format_args!("\nCountersign listens on {}.", house.address));
+    if let Some(made) = &house.certificates {
+        for line in made.to_string().lines() {
+            super::say(format_args!("  {line}"));
+        }
+    }
+    super::say("\nSockets for clients:");
+    for path in routes.local_paths() {
+        super::say(format_args!("  wss://localhost:{port}{path}"));
+    }
+    if let Tls::Directory(directory) = &config.listen.tls {
+        let authority = directory.join("ca.pem");
+        super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
+        super::say(first_bot(port, &authority.display().to_string(), routes.local_paths().first().copied()));
+    }
+}
+
+/// One line that mints a token, connects and prints what comes.
+fn first_bot(port: u16, authority: &str, path: Option<&str>) -> String {
+    let path = path.unwrap_or("/kraken/v2");
+    format!(
+        "  SSL_CERT_FILE={authority} TOKEN=$(countersign token --subject bot-a) python3 -c 'import os, json\n\
+         from websockets.sync.client import connect\n\
+         with connect(\"wss://localhost:{port}{path}\") as socket:\n\
+         \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
+         \x20   print(socket.recv())'\n"
+    )
+}

@@ -1,0 +1,165 @@
+//! `countersign simulate`: one simulated exchange, to test bots with no account and no proxy.
+
+use super::assemble::simulators::trust;
+use super::{ConfigArgs, Exit, assemble, logs};
+use crate::simulator::{Direction, Entry, Kind, Options, Record, SimKey, bitfinex, kraken};
+use clap::{Args, ValueEnum};
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::sync::broadcast::error::RecvError;
+use tracing::level_filters::LevelFilter;
+
+/// Run one simulated exchange, to test bots with no account.
+///
+/// It verifies signatures, nonces and tokens as the venue documents them, keeps orders and sends private events.
+/// It shows what comes in and what it finds wrong, with keys, signatures and tokens shortened.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct SimulateArgs {
+    /// Which exchange
+    venue: Which,
+
+    /// The port on 127.0.0.1 [default: any that is free]
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+
+    /// An API key that it knows [default: one is made]
+    #[arg(long, value_name = "KEY", requires = "secret")]
+    key: Option<String>,
+
+    /// The secret of that key: base64 for Kraken, any text for Bitfinex. It guards nothing real
+    #[arg(long, value_name = "SECRET", requires = "key")]
+    secret: Option<String>,
+
+    /// Say nothing of what comes in
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Kraken,
+    Bitfinex,
+}
+
+pub(super) fn run(config: &ConfigArgs, args: &SimulateArgs) -> Result<(), Exit> {
+    let config = assemble::load(config)?;
+    logs::start(logs::Format::Auto, LevelFilter::WARN);
+    let folder = config.store_path.join("simulators");
+    let runtime = tokio::runtime::Runtime::new().map_err(Exit::failed)?;
+    runtime.block_on(async {
+        let (acceptor, _) = trust(&folder)?;
+        let key = key(args)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+        let failed = |error: std::io::Error| Exit::failed(format!("the simulator did not start: {error}"));
+        match args.venue {
+            Which::Kraken => {
+                let options = Options { address, ..Options::kraken(acceptor, vec![key.clone()]) };
+                let running = kraken::start(options).await.map_err(failed)?;
+                let at = running.address();
+                introduce(args, &key, &[format!("https://{at}"), format!("wss://{at}/v2")], &folder);
+                show(args, running.record()).await;
+                running.stop().await;
+            }
+            Which::Bitfinex => {
+                let options = Options { address, ..Options::bitfinex(acceptor, vec![key.clone()]) };
+                let running = bitfinex::start(options).await.map_err(failed)?;
+                let at = running.address();
+                introduce(args, &key, &[format!("https://{at}/v2"), format!("wss://{at}/ws/2")], &folder);
+                show(args, running.record()).await;
+                running.stop().await;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn key(args: &SimulateArgs) -> Result<SimKey, Exit> {
+    if let (Some(key), Some(secret)) = (&args.key, &args.secret) {
+        return Ok(SimKey::new(key, secret));
+    }
+    assemble::simulators::random_key(matches!(args.venue, Which::Kraken))
+}
+
+fn introduce(args: &SimulateArgs, key: &SimKey, places: &[String], folder: &std::path::Path) {
+    for place in places {
+        super::say(format_args!("listening  {place}"));
+    }
+    super::say(format_args!("trust      {}", folder.join("ca.pem").display()));
+    if args.key.is_none() {
+        super::say(format_args!("key        {}", key.api_key));
+        super::say(format_args!("secret     {}", key.secret));
+    }
+    super::say("Ctrl-C ends it.\n");
+}
+
+/// Shows what happens until somebody presses Ctrl-C.
+async fn show(args: &SimulateArgs, record: &Record) {
+    let mut entries = record.subscribe();
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let entry = tokio::select! {
+            _ = interrupt.as_mut() => return,
+            entry = entries.recv() => entry,
+        };
+        match entry {
+            Ok(entry) if !args.quiet => {
+                if let Some(line) = line(&entry) {
+                    super::say(line);
+                }
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(count)) => super::say(format_args!("… {count} entries not shown")),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// One entry of the record as a line, with what must not be seen shortened. `None`: not worth one.
+pub(super) fn line(entry: &Entry) -> Option<String> {
+    let arrow = match entry.direction {
+        Direction::Received => "→",
+        Direction::Sent => "←",
+        Direction::Internal => "·",
+    };
+    let what = match &entry.kind {
+        Kind::Request { method, path } => format!("{method} {path}"),
+        Kind::Frame => shortened(&entry.text()),
+        Kind::Close { code } => format!("close {code}"),
+        Kind::Verdict => format!("WRONG: {}", entry.text()),
+        _ => return None,
+    };
+    Some(format!("{:>3} {arrow} {what}", entry.connection))
+}
+
+/// The text with every key, signature and token cut to its first characters.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 6;
+    let mut short = String::with_capacity(text.len());
+    let mut rest = text;
+    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\"", "\"session_id\":\""];
+    while let Some((at, name)) = names.iter().filter_map(|name| Some((rest.find(name)?, *name))).min() {
+        let (before, value) = rest.split_at(at + name.len());
+        short.push_str(before);
+        let end = value.find('"').unwrap_or(value.len());
+        match value.char_indices().nth(SHOWN) {
+            Some((cut, _)) if cut < end => {
+                short.push_str(&value[..cut]);
+                short.push('…');
+            }
+            _ => short.push_str(&value[..end]),
+        }
+        rest = &value[end..];
+    }
+    short + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_signatures_and_tokens_are_shortened() {
+        let frame = r#"{"event":"auth","apiKey":"SIM0123456789","authSig":"abcdef0123","x":1,"token":"a"}"#;
+        assert_eq!(shortened(frame), r#"{"event":"auth","apiKey":"SIM012…","authSig":"abcdef…","x":1,"token":"a"}"#);
+    }
+}
