@@ -14,3 +14,5 @@ pub mod secret;
 pub mod store;
 pub mod supply;
 pub mod tls;
+
+pub mod config;

@@ -1,0 +1,5 @@
+//! The configuration.
+
+mod secret_ref;
+
+pub use secret_ref::{PublicRef, SecretError, SecretRef};
