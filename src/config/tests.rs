@@ -1,5 +1,6 @@
 //! Configurations as people write them, and as they get them wrong.
 
+mod checked_in;
 mod layered;
 mod mistaken;
 
