@@ -89,11 +89,11 @@ pub(super) fn is_text(metadata: &Metadata) -> bool {
 
 /// Reads a text as the TOML value that it would be in the file; `None` if it is none, or is a text there as well.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
-    // A line end would let the text say more than one value.
-    if text.contains(['\n', '\r']) {
+    let mut table: Dict = Toml::from_str(&format!("value = {text}")).ok()?;
+    // A text of several lines may go on with keys of its own, which would be dropped without a word.
+    if table.len() > 1 {
         return None;
     }
-    let mut table: Dict = Toml::from_str(&format!("value = {text}")).ok()?;
     table.remove("value").filter(|value| value.as_str().is_none())
 }
 

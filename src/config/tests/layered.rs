@@ -42,6 +42,14 @@ fn a_variable_holds_whatever_its_key_asks_for() {
 }
 
 #[test]
+fn a_variable_may_have_several_lines_but_not_several_values() {
+    let hosts = [("COUNTERSIGN__LISTEN__HOSTS", "[\n  \"a\",\n  \"b\"\n]\n")];
+    assert_eq!(read_with(SMALL, &hosts, &[]).expect("no mistakes").listen.hosts, ["a", "b"]);
+    let two = [("COUNTERSIGN__LIMITS__HEADERS_MAX", "64\nhunter2 = 1")];
+    assert_eq!(keys(read_with(SMALL, &two, &[])), ["limits.headers_max"]);
+}
+
+#[test]
 fn digits_stay_the_text_that_they_are_where_a_text_belongs() {
     let env = [("COUNTERSIGN__CLIENTS__JWT__AUDIENCE", "0012"), ("COUNTERSIGN__CLIENTS__JWT__ISSUER", "true")];
     let jwt = read_with(SMALL, &env, &[("store.path", "007")]).map(|config| (config.clients.jwt, config.store_path));
