@@ -54,10 +54,8 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
 
 /// Reads and checks a configuration file, under the environment and the overrides.
 pub fn read(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Config, config::ConfigErrors> {
-    let venues: Vec<VenueRow> = venue::VENUES
-        .iter()
-        .map(|(venue, _)| VenueRow { name: venue.name(), secret: venue.secret_format() })
-        .collect();
+    let venues: Vec<VenueRow> =
+        venue::VENUES.iter().map(|(venue, _)| VenueRow { name: venue.name(), secret: venue.secret_format() }).collect();
     let known = Known {
         venues: &venues,
         client: |text| ClientPattern::parse(text).map(drop).map_err(|bad| bad.to_string()),
@@ -326,10 +324,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
-            limits: account::Limits {
-                hold_max: config.limits.hold_max,
-                answer_timeout: config.limits.answer_timeout,
-            },
+            limits: account::Limits { hold_max: config.limits.hold_max, answer_timeout: config.limits.answer_timeout },
         };
         let (handle, task) = Account::open(settings, Arc::clone(&store), clock.clone()).map_err(not_open)?;
         opened.insert(account.name.clone(), handle);
@@ -429,9 +424,7 @@ fn state(error: &StoreError) -> Exit {
 fn not_open(error: NotOpen) -> Exit {
     match error {
         NotOpen::Store(_, error) => state(&error),
-        NotOpen::Unit(account, changed) => {
-            Exit::configuration(format!("accounts.{account}.nonce_unit: {changed}"))
-        }
+        NotOpen::Unit(account, changed) => Exit::configuration(format!("accounts.{account}.nonce_unit: {changed}")),
     }
 }
 

@@ -7,4 +7,6 @@ pub(super) struct DemoArgs {
     #[arg(long)]
     keep: bool,
 }
-pub(super) fn run(_args: &DemoArgs) -> Result<(), Exit> { Ok(()) }
+pub(super) fn run(_args: &DemoArgs) -> Result<(), Exit> {
+    Ok(())
+}

@@ -67,8 +67,7 @@ struct Stop {
 impl Signals {
     fn new() -> Result<Self, Exit> {
         let listen = |kind| signal(kind).map_err(Exit::failed);
-        let stop =
-            Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        let stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
         Ok(Self { stop, reload: listen(SignalKind::hangup())? })
     }
 }

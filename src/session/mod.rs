@@ -120,6 +120,8 @@ pub struct Session {
     greeted: bool,
     expiry_announced: bool,
     held: Option<Message>,
+    /// What the exchange said before a client that waits for `connected` was told it.
+    early: Vec<Message>,
     deadline: Option<(UnixMillis, End)>,
     guards: Vec<Finder<'static>>,
     steps: Steps,
@@ -158,6 +160,7 @@ impl Session {
             greeted: false,
             expiry_announced: false,
             held: None,
+            early: Vec::new(),
             deadline: None,
             guards: Vec::new(),
             steps: Steps::new(),
@@ -399,6 +402,7 @@ impl Session {
         for step in steps.drain(..) {
             match step {
                 Step::ToUpstream(message) => out.push(Action::ToUpstream(message)),
+                Step::ToClient(message) if self.speaks_to_us && !self.greeted => self.keep_early(message, out),
                 Step::ToClient(message) => out.push(Action::ToClient(message)),
                 Step::NeedNonce => {
                     self.await_login(now);
@@ -440,6 +444,15 @@ impl Session {
         out.push(Action::Opened);
         if self.speaks_to_us {
             out.push(Action::ToClient(notice::connected(self.id, permit, now)));
+            out.extend(self.early.drain(..).map(Action::ToClient));
+        }
+    }
+
+    /// Keeps what the exchange says during our login. A handful of frames; one that says more is not a venue.
+    fn keep_early(&mut self, message: Message, out: &mut Vec<Action>) {
+        self.early.push(message);
+        if self.early.len() > EARLY_MAX {
+            self.close(End::UpstreamProtocol, out);
         }
     }
 
@@ -478,6 +491,8 @@ impl Session {
     }
 }
 
+/// Kraken says one frame before a login, Bitfinex one, or three while it restarts.
+const EARLY_MAX: usize = 64;
 /// Shorter than any key or token of a venue; overwriting something this short would hit ordinary data.
 const GUARDED_BYTES_MIN: usize = 8;
 /// An API key and three tokens, each in two spellings.
