@@ -438,7 +438,7 @@ fn relay_limits(config: &Config) -> relay::Limits {
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
         message_idle: limits.message_idle,
-        pings_per_second_max: u32::try_from(limits.pings_per_second_max).unwrap_or(u32::MAX),
+        pings_per_second_max: limits.pings_per_second_max,
         close_timeout: limits.close_timeout,
         supply_timeout: limits.supply_timeout,
         session: session::Limits {
@@ -478,9 +478,9 @@ fn dial_limits(config: &Config) -> DialLimits {
 fn budget_limits(config: &Config) -> budget::Limits {
     let limits = &config.limits;
     budget::Limits {
-        failures_max: limits.auth_failures_max as usize,
+        failures_max: limits.auth_failures_max,
         within: limits.auth_failures_within,
         slowed_by: limits.auth_failure_delay,
-        unproved_max: limits.unproved_per_source_max as usize,
+        unproved_max: limits.unproved_per_source_max,
     }
 }

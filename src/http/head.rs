@@ -98,7 +98,7 @@ fn without_port(text: &str) -> Option<&str> {
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).map(|length| length.as_bytes());
+    let length = headers.get(CONTENT_LENGTH).map(http::HeaderValue::as_bytes);
     headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0")
 }
 
@@ -112,7 +112,7 @@ pub(super) fn websocket_key(headers: &HeaderMap) -> Result<&[u8], BadHead> {
         return Err(bad(StatusCode::UPGRADE_REQUIRED, "no_upgrade", "connect with a WebSocket client (wss://…)"));
     }
     let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
-    if versions.next().map(|version| version.as_bytes()) != Some(b"13") || versions.next().is_some() {
+    if versions.next().map(http::HeaderValue::as_bytes) != Some(b"13") || versions.next().is_some() {
         return Err(bad(StatusCode::UPGRADE_REQUIRED, "websocket_version", "speak WebSocket version 13"));
     }
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();

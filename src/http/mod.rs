@@ -341,7 +341,7 @@ struct Arriving {
 async fn run_session(house: Arc<House>, upgrade: OnUpgrade, arriving: Arriving) {
     let Arriving { session, source, opened, unproved } = arriving;
     let id = session.id();
-    match upgrade.await.map(|upgraded| upgraded.downcast::<TokioIo<Stream>>()) {
+    match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stream>>) {
         Ok(Ok(parts)) => {
             let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf);
             let socket = ClientSocket { stream, read_ahead, source, unproved };

@@ -357,14 +357,14 @@ impl Relay {
             Incoming::Message(message) if self.session.watches(message.payload()) => {
                 self.step(Event::FromUpstream(message));
             }
-            Incoming::Message(message) => self.to_client(message),
+            Incoming::Message(message) => self.tell_client(message),
             Incoming::Ping | Incoming::Pong => {}
             Incoming::Closed(code) => self.end = Some(End::UpstreamClosed(code)),
             Incoming::Broken(broken) => self.end = Some(upstream_end(broken)),
         }
     }
 
-    fn to_client(&mut self, message: Message) {
+    fn tell_client(&mut self, message: Message) {
         self.traffic.messages_out += 1;
         self.traffic.bytes_out += message.len() as u64;
         self.client.push(message);
@@ -471,7 +471,7 @@ impl Relay {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::ToClient(message) => self.to_client(message),
+            Action::ToClient(message) => self.tell_client(message),
             Action::ToUpstream(message) => {
                 if let Some(upstream) = &mut self.upstream {
                     upstream.push(message);

@@ -56,8 +56,11 @@ impl Conversation {
 
     fn read_object(&self, message: &Message, root: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        reading.reply_to = root.get("req_id").filter(|id| id.as_u64().is_some()).map(|id| id.span());
-        let Some(method) = root.get("method").and_then(|method| method.plain_str()) else { return reading };
+        reading.reply_to =
+            root.get("req_id").filter(|id| id.as_u64().is_some()).map(super::super::wire::json::Value::span);
+        let Some(method) = root.get("method").and_then(super::super::wire::json::Value::plain_str) else {
+            return reading;
+        };
         let params = match root.get("params") {
             None => None,
             Some(params) => match params.as_object() {
@@ -82,7 +85,9 @@ impl Conversation {
         let found = match method {
             "subscribe" | "unsubscribe" => {
                 reading.operation = if method == "subscribe" { "subscribe" } else { "unsubscribe" };
-                let channel = params.and_then(|params| params.get("channel")).and_then(|channel| channel.plain_str());
+                let channel = params
+                    .and_then(|params| params.get("channel"))
+                    .and_then(super::super::wire::json::Value::plain_str);
                 channel.and_then(|channel| look_up(CHANNELS, channel)).map(|(_, act)| act)
             }
             _ => look_up(METHODS, method).map(|(operation, act)| {
@@ -92,7 +97,8 @@ impl Conversation {
         };
         let Some(mut act) = found else { return reading };
         if reading.operation == "cancel_all_orders_after" {
-            let timeout = params.and_then(|params| params.get("timeout")).and_then(|timeout| timeout.as_u64());
+            let timeout =
+                params.and_then(|params| params.get("timeout")).and_then(super::super::wire::json::Value::as_u64);
             if timeout.is_none_or(|seconds| seconds == 0) {
                 act = Act::Order;
             }
@@ -134,7 +140,7 @@ impl Conversation {
 
     /// An answer to a private request. True: the client does not see it, for now.
     fn on_answer(&mut self, message: &Message, root: Object<'_>, out: &mut Steps) -> bool {
-        let method = root.get("method").and_then(|method| method.plain_str()).unwrap_or_default();
+        let method = root.get("method").and_then(super::super::wire::json::Value::plain_str).unwrap_or_default();
         let req_id = root.get("req_id").map_or(&b""[..], |id| id.raw());
         let Some(index) =
             self.pending.iter().position(|pending| pending.operation == method && pending.req_id == req_id)
@@ -143,7 +149,7 @@ impl Conversation {
         };
         let is_token_refused = root
             .get("error")
-            .and_then(|error| error.text())
+            .and_then(super::super::wire::json::Value::text)
             .is_some_and(|error| TOKEN_ERRORS.iter().any(|known| error.starts_with(known)));
         if !is_token_refused {
             self.pending.remove(index);
