@@ -388,7 +388,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
 
 fn public_way() -> Result<Way, Exit> {
     let connector = Connector::with_roots(&ClientRoots::WebPki).map_err(Exit::failed)?;
-    Ok(Way { rest: None, socket: None, address: None, connector, is_local_allowed: false })
+    Ok(Way { rest: None, socket: None, addresses: Vec::new(), connector, is_local_allowed: false })
 }
 
 fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit> {
@@ -405,7 +405,7 @@ fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit
     Ok(Way {
         rest: hosts.rest.as_ref().map(base),
         socket: hosts.ws.as_ref().map(base),
-        address: hosts.addresses.first().copied(),
+        addresses: hosts.addresses.clone(),
         connector: Connector::with_roots(&roots).map_err(|error| at(&error))?,
         is_local_allowed: hosts.is_local,
     })
