@@ -3,7 +3,7 @@
 use super::assemble::{self, Running};
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat, Tls};
-use std::io::IsTerminal as _;
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -31,8 +31,9 @@ async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
         warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
     }
     info!(address = %house.address, admin = %house.admin_address, "listening");
-    if std::io::stdout().is_terminal() || config.log.format == LogFormat::Text {
-        greet(&config, &house);
+    // Programs that read our logs are told nothing else.
+    if config.log.format != LogFormat::Json {
+        greet(args, &config, &house);
     }
     loop {
         tokio::select! {
@@ -91,7 +92,7 @@ fn reload(args: &ConfigArgs, house: &Running) {
 }
 
 /// Tells a person how to connect, with lines to paste.
-fn greet(config: &Config, house: &Running) {
+fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
     let port = house.address.port();
     let routes = assemble::routes(config);
     super::say(format_args!("\nCountersign listens on {}.", house.address));
@@ -107,18 +108,30 @@ fn greet(config: &Config, house: &Running) {
     if let Tls::Directory(directory) = &config.listen.tls {
         let authority = directory.join("ca.pem");
         super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
-        super::say(first_bot(port, &authority.display().to_string(), routes.local_paths().first().copied()));
+        super::say(first_bot(args, port, &authority, &routes.local_paths()));
     }
 }
 
 /// One line that mints a token, connects and prints what comes.
-fn first_bot(port: u16, authority: &str, path: Option<&str>) -> String {
-    let path = path.unwrap_or("/kraken/v2");
+fn first_bot(args: &ConfigArgs, port: u16, authority: &Path, paths: &[&str]) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "countersign".into());
+    let config = args.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", shown(path)));
+    let (program, authority) = (shown(&program), shown(authority));
+    let path = paths.iter().find(|path| **path == "/kraken/v2").or(paths.first()).copied().unwrap_or("/kraken/v2");
     format!(
-        "  SSL_CERT_FILE={authority} TOKEN=$(countersign token --subject bot-a) python3 -c 'import os, json\n\
+        "SSL_CERT_FILE={authority} TOKEN=$({program} token{config} --subject bot-a) python3 -c 'import os, json\n\
          from websockets.sync.client import connect\n\
          with connect(\"wss://localhost:{port}{path}\") as socket:\n\
          \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
          \x20   print(socket.recv())'\n"
     )
+}
+
+/// The path as somebody in this folder would write it.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(&here) {
+        Ok(below) => format!("./{}", below.display()),
+        Err(_) => path.display().to_string(),
+    }
 }
