@@ -1,11 +1,13 @@
-//! Kraken Spot: WebSocket v2, public and private, and the REST call that buys its token.
+//! Kraken Spot: WebSocket v2 and v1, public and private, and the REST call that buys its token.
 //!
-//! No login message: the token stands in every private message (`params.token`), and nowhere else. A socket
+//! No login message: the token stands in every private message (v2 `params.token`, v1 `subscription.token` or `token`), and nowhere else. A socket
 //! keeps the token that it first used until the exchange refuses it.
 //!
 //! Sources: docs.kraken.com, "Websocket API v2 / Introduction", "Authentication" and "Rest authentication".
 
 mod acts;
+mod requests;
+mod v1;
 mod v2;
 
 use super::{
@@ -39,6 +41,20 @@ static ENDPOINTS: &[Endpoint] = &[
         path: "/v2",
         local_path: Some("/kraken/public/v2"),
     },
+    Endpoint {
+        name: "private-v1",
+        kind: EndpointKind::Socket,
+        host: "ws-auth.kraken.com",
+        path: "/",
+        local_path: Some("/kraken/v1"),
+    },
+    Endpoint {
+        name: "public-v1",
+        kind: EndpointKind::Socket,
+        host: "ws.kraken.com",
+        path: "/",
+        local_path: Some("/kraken/public/v1"),
+    },
 ];
 
 impl Venue for Kraken {
@@ -64,7 +80,12 @@ impl Venue for Kraken {
     }
 
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect> {
-        Box::new(v2::Conversation::new(endpoint.name == "private"))
+        match endpoint.name {
+            "private-v1" => Box::new(v1::Conversation::new(true)),
+            "public-v1" => Box::new(v1::Conversation::new(false)),
+            "public" => Box::new(v2::Conversation::new(false)),
+            _ => Box::new(v2::Conversation::new(true)),
+        }
     }
 }
 
