@@ -9,7 +9,7 @@ use super::requests::Requests;
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
-use crate::venue::wire::json::{self, Object};
+use crate::venue::wire::json::{self, Object, Value};
 use crate::venue::{Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
 use memchr::memmem::Finder;
 
@@ -29,9 +29,9 @@ impl Conversation {
 
     fn read_object(&self, root: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        reading.reply_to = root.get("reqid").filter(|id| id.as_u64().is_some()).map(|id| id.span());
-        let Some(event) = root.get("event").and_then(|event| event.plain_str()) else { return reading };
-        let subscription = root.get("subscription").map(|subscription| subscription.as_object());
+        reading.reply_to = root.get("reqid").filter(|id| id.as_u64().is_some()).map(Value::span);
+        let Some(event) = root.get("event").and_then(Value::plain_str) else { return reading };
+        let subscription = root.get("subscription").map(Value::as_object);
         let is_misspelt = root.in_other_case(&["event", "reqid", "subscription", "token", "timeout"])
             || subscription.flatten().is_some_and(|subscription| subscription.in_other_case(&["name", "token"]));
         if is_misspelt || matches!(subscription, Some(None)) {
@@ -53,7 +53,7 @@ impl Conversation {
                     }
                     return reading;
                 };
-                let name = subscription.get("name").and_then(|name| name.plain_str());
+                let name = subscription.get("name").and_then(Value::plain_str);
                 let Some((_, act)) = name.and_then(|name| look_up(SUBSCRIPTIONS, name)) else { return reading };
                 if root.get("token").is_some() {
                     reading.acts = Err(Refusal::CredentialField);
@@ -65,7 +65,7 @@ impl Conversation {
                 let Some((operation, mut act)) = look_up(EVENTS, event) else { return reading };
                 reading.operation = operation;
                 if operation == "cancelAllOrdersAfter" {
-                    let timeout = root.get("timeout").and_then(|timeout| timeout.as_u64());
+                    let timeout = root.get("timeout").and_then(Value::as_u64);
                     if timeout.is_none_or(|seconds| seconds == 0) {
                         act = Act::Order;
                     }
@@ -101,14 +101,14 @@ impl Conversation {
 
     /// An answer to a private request. True: the client does not see it, for now.
     fn on_answer(&mut self, message: &Message, root: Object<'_>, out: &mut Steps) -> bool {
-        let event = root.get("event").and_then(|event| event.plain_str()).unwrap_or_default();
+        let event = root.get("event").and_then(Value::plain_str).unwrap_or_default();
         let operations: &[&str] = match event.strip_suffix("Status") {
             Some("subscription") => &["subscribe", "unsubscribe"],
             Some(operation) => &[operation],
             None => return false,
         };
         let id = root.get("reqid").map_or(&b""[..], |id| id.raw());
-        let error = root.get("errorMessage").and_then(|error| error.text());
+        let error = root.get("errorMessage").and_then(Value::text);
         self.requests.on_answer(operations, id, error.as_deref(), message, out)
     }
 }

@@ -8,7 +8,7 @@ use super::requests::Requests;
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
-use crate::venue::wire::json::{self, Object};
+use crate::venue::wire::json::{self, Object, Value};
 use crate::venue::{Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
 use memchr::memmem::Finder;
 use std::time::Duration;
@@ -28,9 +28,8 @@ impl Conversation {
 
     fn read_object(&self, root: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        reading.reply_to =
-            root.get("req_id").filter(|id| id.as_u64().is_some()).map(super::super::wire::json::Value::span);
-        let Some(method) = root.get("method").and_then(super::super::wire::json::Value::plain_str) else {
+        reading.reply_to = root.get("req_id").filter(|id| id.as_u64().is_some()).map(Value::span);
+        let Some(method) = root.get("method").and_then(Value::plain_str) else {
             return reading;
         };
         let params = match root.get("params") {
@@ -57,9 +56,7 @@ impl Conversation {
         let found = match method {
             "subscribe" | "unsubscribe" => {
                 reading.operation = if method == "subscribe" { "subscribe" } else { "unsubscribe" };
-                let channel = params
-                    .and_then(|params| params.get("channel"))
-                    .and_then(super::super::wire::json::Value::plain_str);
+                let channel = params.and_then(|params| params.get("channel")).and_then(Value::plain_str);
                 channel.and_then(|channel| look_up(CHANNELS, channel)).map(|(_, act)| act)
             }
             _ => look_up(METHODS, method).map(|(operation, act)| {
@@ -69,8 +66,7 @@ impl Conversation {
         };
         let Some(mut act) = found else { return reading };
         if reading.operation == "cancel_all_orders_after" {
-            let timeout =
-                params.and_then(|params| params.get("timeout")).and_then(super::super::wire::json::Value::as_u64);
+            let timeout = params.and_then(|params| params.get("timeout")).and_then(Value::as_u64);
             if timeout.is_none_or(|seconds| seconds == 0) {
                 act = Act::Order;
             }
@@ -104,9 +100,9 @@ impl Conversation {
 
     /// An answer to a private request. True: the client does not see it, for now.
     fn on_answer(&mut self, message: &Message, root: Object<'_>, out: &mut Steps) -> bool {
-        let method = root.get("method").and_then(|method| method.plain_str()).unwrap_or_default();
+        let method = root.get("method").and_then(Value::plain_str).unwrap_or_default();
         let id = root.get("req_id").map_or(&b""[..], |id| id.raw());
-        let error = root.get("error").and_then(|error| error.text());
+        let error = root.get("error").and_then(Value::text);
         self.requests.on_answer(&[method], id, error.as_deref(), message, out)
     }
 }
