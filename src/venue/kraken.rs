@@ -11,7 +11,8 @@ mod v1;
 mod v2;
 
 use super::{
-    Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue, wire::json,
+    Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue,
+    wire::json::{self, Value},
 };
 use crate::credential::{SecretFormat, Signer, sha256};
 use crate::fresh::{Nonce, NonceUnit};
@@ -115,16 +116,15 @@ impl Minting for Kraken {
         }
         let document = json::read(body).map_err(|_| NotMinted::Unreadable)?;
         let envelope = document.root().as_object().ok_or(NotMinted::Unreadable)?;
-        let errors = envelope.get("error").and_then(super::wire::json::Value::as_array).ok_or(NotMinted::Unreadable)?;
+        let errors = envelope.get("error").and_then(Value::as_array).ok_or(NotMinted::Unreadable)?;
         if let Some(error) = errors.iter().next() {
             return Err(error.text().map_or(NotMinted::Unreadable, |text| refusal(&text)));
         }
-        let result =
-            envelope.get("result").and_then(super::wire::json::Value::as_object).ok_or(NotMinted::Unreadable)?;
-        let token = result.get("token").and_then(super::wire::json::Value::text).ok_or(NotMinted::Unreadable)?;
+        let result = envelope.get("result").and_then(Value::as_object).ok_or(NotMinted::Unreadable)?;
+        let token = result.get("token").and_then(Value::text).ok_or(NotMinted::Unreadable)?;
         let is_token = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len())
             && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte));
-        let expires = result.get("expires").and_then(super::wire::json::Value::as_u64).ok_or(NotMinted::Unreadable)?;
+        let expires = result.get("expires").and_then(Value::as_u64).ok_or(NotMinted::Unreadable)?;
         if !is_token || expires == 0 {
             return Err(NotMinted::Unreadable);
         }

@@ -8,7 +8,7 @@ use crate::fresh::Nonce;
 use crate::message::Message;
 use crate::scope::{Right, Scope};
 use crate::secret::Secret;
-use crate::venue::wire::json::{self, Kind, Object};
+use crate::venue::wire::json::{self, Kind, Object, Value};
 
 /// What a client asked of its login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

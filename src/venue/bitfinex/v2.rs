@@ -342,13 +342,12 @@ fn notification(operation: &str, cid: &str, text: &str, now: UnixMillis) -> Mess
 fn refuse_batch(message: &Message, text: &str, now: UnixMillis, out: &mut Steps) {
     let Ok(document) = json::read(message.payload()) else { return };
     let operations = document.root().as_array().and_then(|input| input.get(3)).and_then(Value::as_array);
-    let known =
-        operations.into_iter().flat_map(super::super::wire::json::Array::iter).take(BATCH_MAX).filter_map(|pair| {
-            let pair = pair.as_array()?;
-            let (operation, _) = look_up(BATCHED, pair.get(0)?.plain_str()?)?;
-            let cid = pair.get(1).and_then(Value::as_object).and_then(|order| order.get("cid"));
-            Some((operation, cid.filter(|cid| cid.as_u64().is_some())))
-        });
+    let known = operations.into_iter().flat_map(Array::iter).take(BATCH_MAX).filter_map(|pair| {
+        let pair = pair.as_array()?;
+        let (operation, _) = look_up(BATCHED, pair.get(0)?.plain_str()?)?;
+        let cid = pair.get(1).and_then(Value::as_object).and_then(|order| order.get("cid"));
+        Some((operation, cid.filter(|cid| cid.as_u64().is_some())))
+    });
     let before = out.len();
     for (operation, cid) in known {
         let cid = cid.and_then(|cid| std::str::from_utf8(cid.raw()).ok()).unwrap_or("null");
