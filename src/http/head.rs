@@ -25,8 +25,9 @@ const fn bad(status: StatusCode, slug: &'static str, advice: &'static str) -> Ba
 
 /// Checks what holds for every request, and gives the host that it names: lower case, without port.
 pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead> {
+    // 505 would be wrong: it speaks of the major version (RFC 9110 section 15.6.6), and hyper reads no other than 1.
     if parts.version != Version::HTTP_11 {
-        return Err(bad(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", "speak HTTP/1.1"));
+        return Err(bad(StatusCode::BAD_REQUEST, "http_version", "speak HTTP/1.1"));
     }
     if parts.headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(bad(StatusCode::BAD_REQUEST, "header_name", "a header name holds an underscore"));
