@@ -11,6 +11,7 @@ mod logs;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod stop;
 mod token;
 
 pub use exit::Exit;
@@ -106,7 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Certs(args) => certs::run(&cli.config, &args),
         Command::Token(args) => token::run(&cli.config, &args),
         #[cfg(feature = "simulator")]
-        Command::Simulate(args) => simulate::run(&cli.config, &args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Healthcheck => healthcheck::run(&cli.config),
     };
     match outcome {

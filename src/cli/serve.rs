@@ -1,6 +1,7 @@
 //! `countersign serve`: opens the house, says how to connect, and closes it when told.
 
 use super::assemble::{self, Running};
+use super::stop::Stop;
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat, Tls};
 use std::io::IsTerminal as _;
@@ -58,26 +59,9 @@ struct Signals {
     reload: Signal,
 }
 
-/// Either way in which a process is asked to end.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
 impl Signals {
     fn new() -> Result<Self, Exit> {
-        let listen = |kind| signal(kind).map_err(Exit::failed);
-        let stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
-        Ok(Self { stop, reload: listen(SignalKind::hangup())? })
-    }
-}
-
-impl Stop {
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        Ok(Self { stop: Stop::new()?, reload: signal(SignalKind::hangup()).map_err(Exit::failed)? })
     }
 }
 
