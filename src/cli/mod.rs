@@ -75,11 +75,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration, the secrets that it names and the certificates, and start nothing
     Check,
-    /// Make the development certificates that are missing
+    // These three say for themselves what they do: a line here would take the place of their whole help.
     Certs(certs::CertsArgs),
-    /// Mint a client token, for the first message or `Authorization: Bearer`
     Token(token::TokenArgs),
-    /// Run one simulated exchange, to test bots with no account
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
     /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::level_filters::LevelFilter;
 
-/// Run one simulated exchange, to test bots with no account.
+/// Run one simulated exchange, to test bots with no account
 ///
 /// It verifies signatures, nonces and tokens as the venue documents them, keeps orders and sends private events.
 /// It shows what comes in and what it finds wrong, with keys, signatures and tokens shortened.
@@ -22,7 +22,7 @@ pub(super) struct SimulateArgs {
     venue: Which,
 
     /// The port on 127.0.0.1 [default: any that is free]
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
 
     /// An API key that it knows [default: one is made]

@@ -8,7 +8,7 @@ use crate::supply::clock::Clock;
 use clap::Args;
 use std::time::Duration;
 
-/// Mint a client token, for the first message or `Authorization: Bearer`.
+/// Mint a client token, for the first message or `Authorization: Bearer`
 ///
 /// The token is printed alone, so that it can be taken over by a script:
 ///   TOKEN=$(countersign token --subject bot-a --scope read,trade --ttl 15m)
