@@ -5,6 +5,7 @@ use super::stop::Stop;
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat, Tls};
 use std::io::IsTerminal as _;
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -33,7 +34,7 @@ async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
     }
     info!(address = %house.address, admin = %house.admin_address, "listening");
     if std::io::stdout().is_terminal() || config.log.format == LogFormat::Text {
-        greet(&config, &house);
+        greet(args, &config, &house);
     }
     loop {
         tokio::select! {
@@ -75,7 +76,7 @@ fn reload(args: &ConfigArgs, house: &Running) {
 }
 
 /// Tells a person how to connect, with lines to paste.
-fn greet(config: &Config, house: &Running) {
+fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
     let port = house.address.port();
     let routes = assemble::routes(config);
     super::say(format_args!("\nCountersign listens on {}.", house.address));
@@ -88,21 +89,41 @@ fn greet(config: &Config, house: &Running) {
     for path in routes.local_paths() {
         super::say(format_args!("  wss://localhost:{port}{path}"));
     }
-    if let Tls::Directory(directory) = &config.listen.tls {
-        let authority = directory.join("ca.pem");
+    let path = routes.local_paths().first().copied();
+    if let (Tls::Directory(directory), Some(_), Some(path)) = (&config.listen.tls, &config.clients.jwt, path) {
         super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
-        super::say(first_bot(port, &authority.display().to_string(), routes.local_paths().first().copied()));
+        super::say(first_bot(args.config.as_deref(), &directory.join("ca.pem"), port, path));
     }
 }
 
-/// One line that mints a token, connects and prints what comes.
-fn first_bot(port: u16, authority: &str, path: Option<&str>) -> String {
-    let path = path.unwrap_or("/kraken/v2");
+/// A command that mints a token, connects and prints what comes.
+fn first_bot(config: Option<&Path>, authority: &Path, port: u16, path: &str) -> String {
+    let config = config.map(|file| format!(" --config {}", quoted(file))).unwrap_or_default();
+    let authority = quoted(authority);
     format!(
-        "  SSL_CERT_FILE={authority} TOKEN=$(countersign token --subject bot-a) python3 -c 'import os, json\n\
+        "  SSL_CERT_FILE={authority} TOKEN=$(countersign{config} token --subject bot-a) python3 -c 'import os, json\n\
          from websockets.sync.client import connect\n\
          with connect(\"wss://localhost:{port}{path}\") as socket:\n\
          \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
          \x20   print(socket.recv())'\n"
     )
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("certs/ca.pem")), "certs/ca.pem");
+        assert_eq!(quoted(Path::new("/my desk/ca.pem")), "'/my desk/ca.pem'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
+    }
 }
