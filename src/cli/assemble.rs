@@ -127,12 +127,16 @@ impl Prepared {
     }
 }
 
+/// True as long as nobody has made the certificates that are ours to make.
+pub(super) fn is_first_start(config: &Config) -> bool {
+    certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists())
+}
+
 /// Reads every secret and certificate that the configuration names.
 pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
     self_test().map_err(Exit::failed)?;
     let mut summary = Vec::new();
-    let is_first_start = certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists());
-    let (trusted, acceptor) = if is_first_start {
+    let (trusted, acceptor) = if is_first_start(config) {
         summary.push("certificates: none yet; the first start makes them".to_owned());
         (TrustedKeys::default(), None)
     } else {
