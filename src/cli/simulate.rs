@@ -3,11 +3,13 @@
 use super::assemble::simulators::trust;
 use super::stop::Stop;
 use super::{Exit, assemble, logs};
-use crate::simulator::{Direction, Entry, Kind, Options, Record, SimKey, bitfinex, kraken};
+use crate::simulator::{Direction, Entry, Kind, Options, SimKey, bitfinex, kraken};
 use clap::{Args, ValueEnum};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::level_filters::LevelFilter;
 
@@ -60,17 +62,20 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Exit> {
             Which::Kraken => {
                 let options = Options { address, ..Options::kraken(acceptor, vec![key.clone()]) };
                 let running = kraken::start(options).await.map_err(|error| not_started(address, &error))?;
+                // Before anybody is told where it is: the first request has to be seen too.
+                let entries = running.record().subscribe();
                 let at = running.address();
                 introduce(args, &key, &[format!("https://{at}"), format!("wss://{at}/v2")]);
-                show(args, running.record(), &mut stop).await;
+                show(args, entries, &mut stop).await;
                 running.stop().await;
             }
             Which::Bitfinex => {
                 let options = Options { address, ..Options::bitfinex(acceptor, vec![key.clone()]) };
                 let running = bitfinex::start(options).await.map_err(|error| not_started(address, &error))?;
+                let entries = running.record().subscribe();
                 let at = running.address();
                 introduce(args, &key, &[format!("https://{at}/v2"), format!("wss://{at}/ws/2")]);
-                show(args, running.record(), &mut stop).await;
+                show(args, entries, &mut stop).await;
                 running.stop().await;
             }
         }
@@ -114,8 +119,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Shows what happens until it is told to stop.
-async fn show(args: &SimulateArgs, record: &Record, stop: &mut Stop) {
-    let mut entries = record.subscribe();
+async fn show(args: &SimulateArgs, mut entries: Receiver<Arc<Entry>>, stop: &mut Stop) {
     loop {
         let entry = tokio::select! {
             () = stop.wait() => return,
