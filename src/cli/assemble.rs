@@ -49,7 +49,13 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
     if let Some(level) = &args.log_level {
         overrides.push(("log.level".to_owned(), level.clone()));
     }
-    read(args.config.as_deref(), &overrides).map_err(Exit::configuration)
+    read(args.config.as_deref(), &overrides).map_err(|errors| {
+        // Whoever is in the wrong folder should hear of that first, not of the grants that are missing there.
+        let is_lost = args.config.is_none() && !Path::new(config::FILE).exists();
+        let lost =
+            format!("there is no {} in this folder; go to the folder that has it, or use --config", config::FILE);
+        Exit::configuration(if is_lost { format!("{lost}\n{errors}") } else { errors.to_string() })
+    })
 }
 
 /// Reads and checks a configuration file, under the environment and the overrides.

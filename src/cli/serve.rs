@@ -71,7 +71,11 @@ fn reload(args: &ConfigArgs, house: &Running) {
     let outcome = assemble::load(args).and_then(|config| house.regrant(&config));
     match outcome {
         Ok(()) => info!("grants reloaded; every other change takes a restart"),
-        Err(exit) => error!(reason = "reload_failed", error = ?exit, "the grants stay as they were"),
+        Err(exit) => {
+            // One line, whatever the format: what watches the log reads lines.
+            let mistakes = exit.lines().collect::<Vec<_>>().join(" | ");
+            error!(reason = "reload_failed", %mistakes, "the grants stay as they were; mend them and send SIGHUP again");
+        }
     }
 }
 
