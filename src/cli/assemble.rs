@@ -49,7 +49,13 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
     if let Some(level) = &args.log_level {
         overrides.push(("log.level".to_owned(), level.clone()));
     }
-    read(args.config.as_deref(), &overrides).map_err(Exit::configuration)
+    read(args.config.as_deref(), &overrides).map_err(|errors| {
+        // Whoever is in the wrong folder should hear of that first, not of the grants that are missing there.
+        let is_lost = args.config.is_none() && !Path::new(config::FILE).exists();
+        let lost =
+            format!("there is no {} in this folder; go to the folder that has it, or use --config", config::FILE);
+        Exit::configuration(if is_lost { format!("{lost}\n{errors}") } else { errors.to_string() })
+    })
 }
 
 /// Reads and checks a configuration file, under the environment and the overrides.
@@ -127,12 +133,16 @@ impl Prepared {
     }
 }
 
+/// True as long as nobody has made the certificates that are ours to make.
+pub(super) fn is_first_start(config: &Config) -> bool {
+    certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists())
+}
+
 /// Reads every secret and certificate that the configuration names.
 pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
     self_test().map_err(Exit::failed)?;
     let mut summary = Vec::new();
-    let is_first_start = certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists());
-    let (trusted, acceptor) = if is_first_start {
+    let (trusted, acceptor) = if is_first_start(config) {
         summary.push("certificates: none yet; the first start makes them".to_owned());
         (TrustedKeys::default(), None)
     } else {
