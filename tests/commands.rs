@@ -538,11 +538,9 @@ fn line_to_paste(program: &mut Program) -> String {
     pasted.to_owned()
 }
 
-/// Pastes it into a shell that has `countersign` and a Python with `websockets`.
+/// Pastes it into a shell that has a Python with `websockets`.
 fn paste(text: &str, folder: &Path, python: &Path) -> Outcome {
-    let path = std::env::var("PATH").unwrap();
-    let path =
-        [program::binary(), python].map(|file| file.parent().unwrap().display().to_string()).join(":") + ":" + &path;
+    let path = format!("{}:{}", python.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.args(["-c", text]).current_dir(folder).env_clear().env("PATH", path);
     finish(&mut shell, PATIENCE)

@@ -398,7 +398,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
 
 fn public_way() -> Result<Way, Exit> {
     let connector = Connector::with_roots(&ClientRoots::WebPki).map_err(Exit::failed)?;
-    Ok(Way { rest: None, socket: None, address: None, connector, is_local_allowed: false })
+    Ok(Way { rest: None, socket: None, addresses: Vec::new(), connector, is_local_allowed: false })
 }
 
 fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit> {
@@ -415,7 +415,7 @@ fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit
     Ok(Way {
         rest: hosts.rest.as_ref().map(base),
         socket: hosts.ws.as_ref().map(base),
-        address: hosts.addresses.first().copied(),
+        addresses: hosts.addresses.clone(),
         connector: Connector::with_roots(&roots).map_err(|error| at(&error))?,
         is_local_allowed: hosts.is_local,
     })
@@ -448,7 +448,7 @@ fn relay_limits(config: &Config) -> relay::Limits {
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
         message_idle: limits.message_idle,
-        pings_per_second_max: u32::try_from(limits.pings_per_second_max).unwrap_or(u32::MAX),
+        pings_per_second_max: limits.pings_per_second_max,
         close_timeout: limits.close_timeout,
         supply_timeout: limits.supply_timeout,
         session: session::Limits {
@@ -488,9 +488,9 @@ fn dial_limits(config: &Config) -> DialLimits {
 fn budget_limits(config: &Config) -> budget::Limits {
     let limits = &config.limits;
     budget::Limits {
-        failures_max: limits.auth_failures_max as usize,
+        failures_max: limits.auth_failures_max,
         within: limits.auth_failures_within,
         slowed_by: limits.auth_failure_delay,
-        unproved_max: limits.unproved_per_source_max as usize,
+        unproved_max: limits.unproved_per_source_max,
     }
 }

@@ -4,7 +4,6 @@ use super::assemble::{self, Running};
 use super::stop::Stop;
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat, Tls};
-use std::io::IsTerminal as _;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -33,7 +32,8 @@ async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
         warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
     }
     info!(address = %house.address, admin = %house.admin_address, "listening");
-    if std::io::stdout().is_terminal() || config.log.format == LogFormat::Text {
+    // Programs that read our logs are told nothing else.
+    if config.log.format != LogFormat::Json {
         greet(args, &config, &house);
     }
     loop {
@@ -93,24 +93,35 @@ fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
     for path in routes.local_paths() {
         super::say(format_args!("  wss://localhost:{port}{path}"));
     }
-    let path = routes.local_paths().first().copied();
+    let paths = routes.local_paths();
+    let path = paths.iter().find(|path| **path == "/kraken/v2").or(paths.first()).copied();
     if let (Tls::Directory(directory), Some(_), Some(path)) = (&config.listen.tls, &config.clients.jwt, path) {
         super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
-        super::say(first_bot(args.config.as_deref(), &directory.join("ca.pem"), port, path));
+        super::say(first_bot(args, port, &directory.join("ca.pem"), path));
     }
 }
 
-/// A command that mints a token, connects and prints what comes.
-fn first_bot(config: Option<&Path>, authority: &Path, port: u16, path: &str) -> String {
-    let config = config.map(|file| format!(" --config {}", quoted(file))).unwrap_or_default();
-    let authority = quoted(authority);
+/// One line that mints a token, connects and prints what comes.
+fn first_bot(args: &ConfigArgs, port: u16, authority: &Path, path: &str) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "countersign".into());
+    let config = args.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", shown(path)));
+    let (program, authority) = (shown(&program), shown(authority));
     format!(
-        "  SSL_CERT_FILE={authority} TOKEN=$(countersign{config} token --subject bot-a) python3 -c 'import os, json\n\
+        "SSL_CERT_FILE={authority} TOKEN=$({program} token{config} --subject bot-a) python3 -c 'import os, json\n\
          from websockets.sync.client import connect\n\
          with connect(\"wss://localhost:{port}{path}\") as socket:\n\
          \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
          \x20   print(socket.recv())'\n"
     )
+}
+
+/// The path as somebody in this folder would write it in a shell.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(&here) {
+        Ok(below) => format!("./{}", quoted(below)),
+        Err(_) => quoted(path),
+    }
 }
 
 /// A path as one word of a shell.

@@ -160,7 +160,7 @@ pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 6;
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
-    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\"", "\"session_id\":\""];
+    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\""];
     while let Some((at, name)) = names.iter().filter_map(|name| Some((rest.find(name)?, *name))).min() {
         let (before, value) = rest.split_at(at + name.len());
         short.push_str(before);

@@ -10,7 +10,7 @@ use futures_util::{Sink as _, Stream as _};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -62,7 +62,7 @@ pub(super) struct Leg {
     outbox: VecDeque<WsMessage>,
     outbox_bytes: usize,
     is_dirty: bool,
-    has_close_queued: bool,
+    is_closed_by_peer: bool,
 }
 
 impl Leg {
@@ -79,7 +79,7 @@ impl Leg {
         };
         let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
         let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
-        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, has_close_queued: false }
+        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, is_closed_by_peer: false }
     }
 
     /// The next thing that the peer sent.
@@ -93,7 +93,12 @@ impl Leg {
                 Incoming::Ping
             }
             Some(Ok(WsMessage::Pong(_))) => Incoming::Pong,
-            Some(Ok(WsMessage::Close(frame))) => Incoming::Closed(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(WsMessage::Close(frame))) => {
+                // The library has queued the answer.
+                self.is_dirty = true;
+                self.is_closed_by_peer = true;
+                Incoming::Closed(frame.map_or(1005, |frame| frame.code.into()))
+            }
             // Never read from a socket, by the library's documentation.
             Some(Ok(WsMessage::Frame(_))) => Incoming::Broken(Broken::Protocol),
             Some(Err(error)) => Incoming::Broken(broken(&error)),
@@ -121,13 +126,16 @@ impl Leg {
         self.outbox.push_back(WsMessage::Ping(Bytes::new()));
     }
 
-    /// Puts a close frame behind everything that waits, or in its place.
+    /// Puts a close frame behind everything that waits, or in its place. A peer that closed first has been answered.
     pub(super) fn close(&mut self, code: u16, reason: String, drop_waiting: bool) {
         if drop_waiting {
             self.outbox.clear();
             self.outbox_bytes = 0;
         }
-        self.has_close_queued = true;
+        if self.is_closed_by_peer {
+            self.outbox.clear();
+            return;
+        }
         self.outbox
             .push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
     }
@@ -161,18 +169,23 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what waits, and then reads until the peer's close or end. For the farewell, within a limit of the
-    /// caller's.
-    pub(super) async fn finish(&mut self, await_peer: bool) {
-        if std::future::poll_fn(|cx| self.poll_write(cx)).await.is_err() {
-            return;
-        }
-        while await_peer && self.has_close_queued {
-            match std::future::poll_fn(|cx| self.poll_read(cx)).await {
-                Incoming::Closed(_) | Incoming::Broken(_) => return,
-                Incoming::Message(_) | Incoming::Ping | Incoming::Pong => {}
+    /// Writes what waits, waits for the peer's close, and closes the connection so that the peer still gets all of
+    /// it: a socket that is dropped with bytes unread is reset, and a reset overtakes what was written last. For the
+    /// farewell, within a limit of the caller's.
+    pub(super) async fn finish(&mut self) {
+        let is_written = std::future::poll_fn(|cx| self.poll_write(cx)).await.is_ok();
+        while is_written && !self.is_closed_by_peer {
+            if matches!(std::future::poll_fn(|cx| self.poll_read(cx)).await, Incoming::Closed(_) | Incoming::Broken(_))
+            {
+                break;
             }
         }
+        let stream = &mut self.socket.get_mut().stream;
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut unread = [0; 512];
+        while stream.read(&mut unread).await.is_ok_and(|count| count > 0) {}
     }
 }
 

@@ -5,8 +5,8 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    clippy::cast_possible_truncation,
     clippy::print_stderr,
+    clippy::cast_possible_truncation,
     reason = "shared by test programs that use a part each"
 )]
 
