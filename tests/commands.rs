@@ -296,6 +296,16 @@ fn every_mistake_is_a_line_with_its_key_and_without_its_value() {
 }
 
 #[test]
+fn a_syntax_error_on_the_line_of_a_secret_does_not_show_it() {
+    let folder = user_folder();
+    edit(folder.path(), "secret = { file = \"certs/client-jwt.key\" }", &format!("secret = \"{CANARY}"));
+    let checked = run(folder.path(), &["check"]);
+    assert_eq!(checked.code, Some(64));
+    assert!(checked.stderr.contains("proxy.toml: ") && checked.stderr.contains("line "), "{checked:?}");
+    assert!(!checked.stderr.contains("hunter2"), "{checked:?}");
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_a_mistake_before_anything_is_bound() {
     let folder = user_folder();
     edit(
