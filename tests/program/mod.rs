@@ -59,6 +59,8 @@ pub(crate) struct Program {
     child: Child,
     lines: Receiver<(From, String)>,
     seen: Vec<(From, String)>,
+    /// How far into `seen` each stream was searched. Which stream comes first is chance, so each has its own.
+    searched: [usize; 2],
 }
 
 impl Program {
@@ -68,7 +70,7 @@ impl Program {
         let (sender, lines) = channel();
         read(From::Stdout, child.stdout.take().unwrap(), sender.clone());
         read(From::Stderr, child.stderr.take().unwrap(), sender);
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, seen: Vec::new(), searched: [0, 0] }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -79,18 +81,21 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for a line that fits, on either stream.
+    /// Waits for the next line that fits, on either stream. What a stream said before it is passed over.
     pub(crate) fn line_where(&mut self, fits: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
+        let mut next = 0;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok((from, line)) => {
-                    let found = fits(&line).then(|| line.clone());
-                    self.seen.push((from, line));
-                    if let Some(line) = found {
-                        return line;
-                    }
+            while let Some((from, line)) = self.seen.get(next) {
+                next += 1;
+                let searched = &mut self.searched[*from as usize];
+                if next > *searched && fits(line) {
+                    *searched = next;
+                    return line.clone();
                 }
+            }
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
                 Err(_) => panic!("the line did not come, after {:#?}", self.seen),
             }
         }
