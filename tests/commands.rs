@@ -103,12 +103,12 @@ async fn a_signal_drains_sessions_with_1001_and_exits_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = user_folder();
         let mut proxy = Serving::open(folder.path(), &[]);
-        let mut kraken = log_in(&proxy, "/kraken/v2", "bot-a").await;
-        let mut bitfinex = log_in(&proxy, "/bitfinex/v2", "bot-a").await;
+        let kraken = log_in(&proxy, "/kraken/v2", "bot-a").await;
+        let bitfinex = log_in(&proxy, "/bitfinex/v2", "bot-a").await;
         proxy.program.signal(signal);
-        for socket in [&mut kraken, &mut bitfinex] {
+        for mut socket in [kraken, bitfinex] {
             assert_eq!(socket.closed().await, (1001, "draining".to_owned()));
-            // Reading on is what sends the answer: a client that is well behaved does not hold the house up.
+            // Reading on is what sends the answer, and then it goes: a client that does so holds nobody up.
             while let Some(Ok(_)) = socket.next().await {}
         }
         assert_eq!(proxy.program.ended(PATIENCE), Some(0));
