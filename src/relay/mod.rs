@@ -273,7 +273,9 @@ impl Relay {
         {
             return Poll::Ready(Happening::Done(done));
         }
-        if self.unflushed < GATHERED_MAX {
+        let has_gathered = self.unflushed >= GATHERED_MAX;
+        let had_room = self.have_room();
+        if !has_gathered {
             self.is_upstream_next = !self.is_upstream_next;
             for is_upstream in [self.is_upstream_next, !self.is_upstream_next] {
                 let happening = if is_upstream { self.poll_upstream(cx) } else { self.poll_client(cx) };
@@ -291,11 +293,21 @@ impl Relay {
         {
             return Poll::Ready(Happening::UpstreamBroken(broken));
         }
+        if has_gathered || self.have_room() != had_room {
+            // Whoever was not read this time, and may be the next, has no other way to wake us.
+            cx.waker().wake_by_ref();
+        }
         self.sleep.as_mut().poll(cx).map(|()| Happening::Time)
     }
 
+    /// Whether more may be put into the outbox of the client, and of the exchange.
+    fn have_room(&self) -> (bool, bool) {
+        let has_room = |leg: &Leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max;
+        (has_room(&self.client), self.upstream.as_ref().is_none_or(has_room))
+    }
+
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
-        let has_room = self.upstream.as_ref().is_none_or(|leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max);
+        let (_, has_room) = self.have_room();
         if has_room && self.session.reads_client() {
             self.client.poll_read(cx).map(Happening::Client)
         } else {
@@ -304,7 +316,7 @@ impl Relay {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
-        let has_room = self.client.outbox_bytes() < self.house.limits.outbox_bytes_max;
+        let (has_room, _) = self.have_room();
         match &mut self.upstream {
             Some(upstream) if has_room => upstream.poll_read(cx).map(Happening::Upstream),
             _ => Poll::Pending,
@@ -337,14 +349,12 @@ impl Relay {
                 self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
                 self.step(Event::FromClient(message));
             }
-            Incoming::Ping => {
-                let now = Instant::now();
-                self.client_pulse.on_message(self.client.bytes_read(), now);
-                if !self.client_pulse.on_ping(now) {
+            Incoming::Ping(payload_bytes) => {
+                if !self.client_pulse.on_ping(payload_bytes, Instant::now()) {
                     self.end = Some(End::PingFlood);
                 }
             }
-            Incoming::Pong => self.client_pulse.on_pong(self.client.bytes_read(), Instant::now()),
+            Incoming::Pong(payload_bytes) => self.client_pulse.on_pong(payload_bytes),
             Incoming::Closed(code) => self.end = Some(End::ClientClosed(code)),
             Incoming::Broken(broken) => self.end = Some(client_end(broken)),
         }
