@@ -8,9 +8,10 @@ use crate::tls::Stream;
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -62,7 +63,10 @@ pub(super) struct Leg {
     outbox: VecDeque<WsMessage>,
     outbox_bytes: usize,
     is_dirty: bool,
-    has_close_queued: bool,
+    /// The peer's close has come; the library has queued the answer to it, and takes nothing more.
+    is_closed_by_peer: bool,
+    /// The peer sent what cannot be read, so nothing behind it can.
+    is_unreadable: bool,
 }
 
 impl Leg {
@@ -79,7 +83,14 @@ impl Leg {
         };
         let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
         let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
-        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, has_close_queued: false }
+        Self {
+            socket,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            is_dirty: false,
+            is_closed_by_peer: false,
+            is_unreadable: false,
+        }
     }
 
     /// The next thing that the peer sent.
@@ -87,18 +98,23 @@ impl Leg {
         let incoming = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
             Some(Ok(WsMessage::Text(text))) => Incoming::Message(Message::from_peer(Kind::Text, text.into())),
             Some(Ok(WsMessage::Binary(bytes))) => Incoming::Message(Message::from_peer(Kind::Binary, bytes)),
-            Some(Ok(WsMessage::Ping(_))) => {
+            Some(Ok(WsMessage::Ping(payload))) => {
                 // The library has queued the pong; it leaves with the next flush.
                 self.is_dirty = true;
                 Incoming::Ping
             }
-            Some(Ok(WsMessage::Pong(_))) => Incoming::Pong,
-            Some(Ok(WsMessage::Close(frame))) => Incoming::Closed(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(WsMessage::Pong(payload))) => Incoming::Pong(payload.len()),
+            Some(Ok(WsMessage::Close(frame))) => {
+                self.is_dirty = true;
+                self.is_closed_by_peer = true;
+                Incoming::Closed(frame.map_or(1005, |frame| frame.code.into()))
+            }
             // Never read from a socket, by the library's documentation.
             Some(Ok(WsMessage::Frame(_))) => Incoming::Broken(Broken::Protocol),
             Some(Err(error)) => Incoming::Broken(broken(&error)),
             None => Incoming::Broken(Broken::Lost),
         };
+        self.is_unreadable |= matches!(incoming, Incoming::Broken(_));
         Poll::Ready(incoming)
     }
 
@@ -121,13 +137,16 @@ impl Leg {
         self.outbox.push_back(WsMessage::Ping(Bytes::new()));
     }
 
-    /// Puts a close frame behind everything that waits, or in its place.
+    /// Puts a close frame behind everything that waits, or in its place. A peer that has closed gets its answer and
+    /// nothing else.
     pub(super) fn close(&mut self, code: u16, reason: String, drop_waiting: bool) {
-        if drop_waiting {
+        if drop_waiting || self.is_closed_by_peer {
             self.outbox.clear();
             self.outbox_bytes = 0;
         }
-        self.has_close_queued = true;
+        if self.is_closed_by_peer {
+            return;
+        }
         self.outbox
             .push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
     }
@@ -161,17 +180,25 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what waits, and then reads until the peer's close or end. For the farewell, within a limit of the
-    /// caller's.
+    /// Writes what waits, waits for the peer's close if it should, and ends TLS. For the farewell, within a limit of
+    /// the caller's.
     pub(super) async fn finish(&mut self, await_peer: bool) {
-        if std::future::poll_fn(|cx| self.poll_write(cx)).await.is_err() {
+        if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
             return;
         }
-        while await_peer && self.has_close_queued {
-            match std::future::poll_fn(|cx| self.poll_read(cx)).await {
-                Incoming::Closed(_) | Incoming::Broken(_) => return,
-                Incoming::Message(_) | Incoming::Ping | Incoming::Pong => {}
-            }
+        while await_peer && !self.is_closed_by_peer && !self.is_unreadable {
+            poll_fn(|cx| self.poll_read(cx)).await;
+        }
+        let stream = self.socket.get_mut();
+        // An end without TLS's own could be anybody's. A peer that is gone needs none.
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        if await_peer && self.is_unreadable {
+            // What the peer goes on sending has to be taken: a connection that closes over unread bytes is reset, and
+            // a reset outruns the close frame.
+            let mut discarded = [0; READ_BUFFER];
+            while matches!(stream.read(&mut discarded).await, Ok(1..)) {}
         }
     }
 }
