@@ -37,8 +37,10 @@ pub(super) enum Peer {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Message(Message),
-    Ping,
-    Pong,
+    /// A ping, whose payload had so many bytes.
+    Ping(usize),
+    /// A pong, likewise.
+    Pong(usize),
     /// The peer closed, with this code (1005: none).
     Closed(u16),
     Broken(Broken),
@@ -101,7 +103,7 @@ impl Leg {
             Some(Ok(WsMessage::Ping(payload))) => {
                 // The library has queued the pong; it leaves with the next flush.
                 self.is_dirty = true;
-                Incoming::Ping
+                Incoming::Ping(payload.len())
             }
             Some(Ok(WsMessage::Pong(payload))) => Incoming::Pong(payload.len()),
             Some(Ok(WsMessage::Close(frame))) => {

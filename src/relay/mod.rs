@@ -368,7 +368,7 @@ impl Relay {
                 self.step(Event::FromUpstream(message));
             }
             Incoming::Message(message) => self.to_client(message),
-            Incoming::Ping | Incoming::Pong => {}
+            Incoming::Ping(_) | Incoming::Pong(_) => {}
             Incoming::Closed(code) => self.end = Some(End::UpstreamClosed(code)),
             Incoming::Broken(broken) => self.end = Some(upstream_end(broken)),
         }
@@ -653,7 +653,8 @@ fn client_end(broken: Broken) -> End {
 fn upstream_end(broken: Broken) -> End {
     match broken {
         Broken::Lost => End::UpstreamLost,
-        Broken::Protocol | Broken::NotUtf8 => End::UpstreamProtocol,
+        Broken::Protocol => End::UpstreamProtocol,
+        Broken::NotUtf8 => End::UpstreamNotUtf8,
         Broken::TooBig => End::UpstreamMessageTooBig,
     }
 }
