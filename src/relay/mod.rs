@@ -24,7 +24,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
 use leg::{Broken, Incoming, Leg, Peer};
 use pulse::{ClientPulse, UpstreamPulse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -173,6 +173,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, open
         lease: None,
         jobs: FuturesUnordered::new(),
         actions: Vec::with_capacity(8),
+        waiting: VecDeque::new(),
         sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
         policy: house.policy.clone(),
         draining: house.draining.clone(),
@@ -205,6 +206,8 @@ enum Done {
 enum Happening {
     Done(Done),
     Client(Incoming),
+    /// The session can take the client's message that has waited longest.
+    TurnOf(Message),
     Upstream(Incoming),
     ClientBroken(Broken),
     UpstreamBroken(Broken),
@@ -233,6 +236,9 @@ struct Relay {
     lease: Option<Lease>,
     jobs: FuturesUnordered<Job>,
     actions: Vec<Action>,
+    /// What the client sent while the session could take no message. It is read all the same, so that a close or the
+    /// end of the connection behind it is seen: a client that has died must not be logged in first.
+    waiting: VecDeque<Message>,
     sleep: Pin<Box<Sleep>>,
     policy: watch::Receiver<Arc<Policy>>,
     draining: watch::Receiver<bool>,
@@ -247,6 +253,8 @@ struct Relay {
 
 /// Messages that may be gathered before they are written, while more keep coming.
 const GATHERED_MAX: u32 = 32;
+/// Once so many bytes of messages wait for the session, the client is not read any more.
+const WAITING_BYTES_MAX: usize = 16 * 1024;
 
 impl Relay {
     async fn relay(&mut self) -> End {
@@ -308,7 +316,15 @@ impl Relay {
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
         let (_, has_room) = self.have_room();
-        if has_room && self.session.reads_client() {
+        if !has_room {
+            return Poll::Pending;
+        }
+        let takes_messages = self.session.reads_client();
+        if takes_messages && let Some(message) = self.waiting.pop_front() {
+            return Poll::Ready(Happening::TurnOf(message));
+        }
+        let waiting_bytes: usize = self.waiting.iter().map(Message::len).sum();
+        if takes_messages || waiting_bytes < WAITING_BYTES_MAX {
             self.client.poll_read(cx).map(Happening::Client)
         } else {
             Poll::Pending
@@ -326,6 +342,7 @@ impl Relay {
     async fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Client(incoming) => self.on_client(incoming),
+            Happening::TurnOf(message) => self.step(Event::FromClient(message)),
             Happening::Upstream(incoming) => self.on_upstream(incoming),
             Happening::Done(Done::Dialled(Ok(opened))) => self.on_opened(opened).await,
             Happening::Done(done) => self.on_done(done),
@@ -347,7 +364,11 @@ impl Relay {
                 self.traffic.messages_in += 1;
                 self.traffic.bytes_in += message.len() as u64;
                 self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
-                self.step(Event::FromClient(message));
+                if self.session.reads_client() {
+                    self.step(Event::FromClient(message));
+                } else {
+                    self.waiting.push_back(message);
+                }
             }
             Incoming::Ping(payload_bytes) => {
                 if !self.client_pulse.on_ping(payload_bytes, Instant::now()) {
