@@ -3,6 +3,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
+COPY benches ./benches
 COPY proxy.toml README.md ./
 RUN cargo build --release --locked --no-default-features
 
@@ -17,9 +18,12 @@ USER nonroot
 # Configuration at /etc/countersign/proxy.toml, secrets as files. Keep the volume: the nonce mark is in it.
 VOLUME /var/lib/countersign
 EXPOSE 8443
+# Both `serve` and `healthcheck` read ./proxy.toml: mount it here.
+WORKDIR /etc/countersign
 ENV COUNTERSIGN__LISTEN__ADDRESS=0.0.0.0:8443 \
-    COUNTERSIGN__STORE__PATH=/var/lib/countersign
+    COUNTERSIGN__STORE__PATH=/var/lib/countersign \
+    COUNTERSIGN__LOG__FORMAT=json
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
     CMD ["/usr/local/bin/countersign", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/countersign"]
-CMD ["serve", "--config", "/etc/countersign/proxy.toml"]
+CMD ["serve"]

@@ -15,13 +15,15 @@
 //! dialled                          the exchange's socket is open
 //! token <text> / nonce <number>    what `need token` or `need nonce` asked for
 //! not fresh                        it is not to be had
+//! grants none / grants same        the policy is another one: without any grant, or the same
 //! wait <seconds>                   time passes; the session is woken if it asked for that
 //! ```
 
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fault;
 use countersign::fresh::{Fresh, Nonce, Token, TokenId, UnixMillis};
-use countersign::identity::{NotAuthenticated, Principal};
+use countersign::identity::jwt::{self, JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
+use countersign::identity::{self, NotAuthenticated, Principal, Proof, TrustedKeys};
 use countersign::message::{Kind, Message};
 use countersign::names::{AccountName, ClientName, SessionId};
 use countersign::policy::{ClientPattern, Grant, Policy};
@@ -121,7 +123,7 @@ impl Stage {
             }
             ("upgraded", _) => {
                 let (route, policy) = (self.route.expect("a route comes first"), self.policy());
-                let who = Principal::danger_unproved_for_development(ClientName::parse("bot-a").expect("a name"));
+                let who = proved("bot-a", self.now());
                 let permit = policy.authorize(&who, &route, None).expect("the grant fits");
                 let id = SessionId::from_random(1);
                 self.session = Some(Session::permitted(id, route, policy, Limits::default(), permit));
@@ -145,7 +147,7 @@ impl Stage {
                 }
             }
             ("proved", name) => {
-                let who = Principal::danger_unproved_for_development(ClientName::parse(name).expect("a name"));
+                let who = proved(name, self.now());
                 self.happen(Event::Authenticated(Ok(who)))
             }
             ("not", "proved") => self.happen(Event::Authenticated(Err(NotAuthenticated::Signature))),
@@ -161,6 +163,14 @@ impl Stage {
             ("nonce", number) => {
                 let nonce = Nonce(number.parse().expect("a number"));
                 self.fresh(Fresh { now: self.now(), nonce: Some(nonce), token: None })
+            }
+            ("grants", "none") => {
+                let policy = Arc::new(self.policy().with_grants(Vec::new()));
+                self.happen(Event::PolicyChanged(policy))
+            }
+            ("grants", "same") => {
+                let policy = self.policy();
+                self.happen(Event::PolicyChanged(policy))
             }
             ("wait", seconds) => {
                 self.waited += Duration::from_secs(seconds.parse().expect("a number"));
@@ -208,6 +218,18 @@ impl Stage {
         self.session().on(event, now, &mut actions);
         actions.iter().map(shown).collect()
     }
+}
+
+/// Who shows a good token of 15 minutes.
+fn proved(name: &str, now: UnixMillis) -> Principal {
+    jwt::install_crypto();
+    let secret = Secret::from("a secret of the tests, long enough to be one".to_owned());
+    let key = JwtKey::new(None, JwtAlgorithm::HS256, &secret).expect("a key");
+    let keys = JwtKeys::new(JwtSettings { keys: vec![key], ..JwtSettings::default() }).expect("settings");
+    let subject = ClientName::parse(name).expect("a name");
+    let wanted = Mint { subject: &subject, scope: None, lifetime: Duration::from_secs(900), random: [0; 16] };
+    let token = keys.mint(&wanted, now).expect("a token");
+    identity::authenticate(&Proof::Jwt(token), now, &TrustedKeys::new(Some(keys))).expect("a good token")
 }
 
 fn route(rest: &str) -> Route {

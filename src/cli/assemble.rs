@@ -49,7 +49,13 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
     if let Some(level) = &args.log_level {
         overrides.push(("log.level".to_owned(), level.clone()));
     }
-    read(args.config.as_deref(), &overrides).map_err(Exit::configuration)
+    read(args.config.as_deref(), &overrides).map_err(|errors| {
+        // Whoever is in the wrong folder should hear of that first, not of the grants that are missing there.
+        let is_lost = args.config.is_none() && !Path::new(config::FILE).exists();
+        let lost =
+            format!("there is no {} in this folder; go to the folder that has it, or use --config", config::FILE);
+        Exit::configuration(if is_lost { format!("{lost}\n{errors}") } else { errors.to_string() })
+    })
 }
 
 /// Reads and checks a configuration file, under the environment and the overrides.
@@ -127,12 +133,16 @@ impl Prepared {
     }
 }
 
+/// True as long as nobody has made the certificates that are ours to make.
+pub(super) fn is_first_start(config: &Config) -> bool {
+    certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists())
+}
+
 /// Reads every secret and certificate that the configuration names.
 pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
     self_test().map_err(Exit::failed)?;
     let mut summary = Vec::new();
-    let is_first_start = certificate_directory(config).is_some_and(|directory| !directory.join("server.pem").exists());
-    let (trusted, acceptor) = if is_first_start {
+    let (trusted, acceptor) = if is_first_start(config) {
         summary.push("certificates: none yet; the first start makes them".to_owned());
         (TrustedKeys::default(), None)
     } else {
@@ -388,7 +398,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
 
 fn public_way() -> Result<Way, Exit> {
     let connector = Connector::with_roots(&ClientRoots::WebPki).map_err(Exit::failed)?;
-    Ok(Way { rest: None, socket: None, address: None, connector, is_local_allowed: false })
+    Ok(Way { rest: None, socket: None, addresses: Vec::new(), connector, is_local_allowed: false })
 }
 
 fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit> {
@@ -405,7 +415,7 @@ fn way(account: &AccountName, hosts: &config::UpstreamHosts) -> Result<Way, Exit
     Ok(Way {
         rest: hosts.rest.as_ref().map(base),
         socket: hosts.ws.as_ref().map(base),
-        address: hosts.addresses.first().copied(),
+        addresses: hosts.addresses.clone(),
         connector: Connector::with_roots(&roots).map_err(|error| at(&error))?,
         is_local_allowed: hosts.is_local,
     })
@@ -438,7 +448,7 @@ fn relay_limits(config: &Config) -> relay::Limits {
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
         message_idle: limits.message_idle,
-        pings_per_second_max: u32::try_from(limits.pings_per_second_max).unwrap_or(u32::MAX),
+        pings_per_second_max: limits.pings_per_second_max,
         close_timeout: limits.close_timeout,
         supply_timeout: limits.supply_timeout,
         session: session::Limits {
@@ -478,9 +488,9 @@ fn dial_limits(config: &Config) -> DialLimits {
 fn budget_limits(config: &Config) -> budget::Limits {
     let limits = &config.limits;
     budget::Limits {
-        failures_max: limits.auth_failures_max as usize,
+        failures_max: limits.auth_failures_max,
         within: limits.auth_failures_within,
         slowed_by: limits.auth_failure_delay,
-        unproved_max: limits.unproved_per_source_max as usize,
+        unproved_max: limits.unproved_per_source_max,
     }
 }

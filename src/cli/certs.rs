@@ -7,7 +7,7 @@ use crate::supply::clock::Clock;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Make the development certificates that are missing.
+/// Make the development certificates that are missing
 ///
 /// An authority of your own, a server certificate for localhost and the venues' names, client certificates, and
 /// the secret that signs client tokens. What is there and good is kept. Give every client `ca.pem` to trust:

@@ -39,12 +39,20 @@ impl Exit {
         }
     }
 
-    pub(super) fn print(&self) {
+    /// What went wrong, a line for each mistake.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
         let text = match self {
-            Exit::Usage => return,
+            Exit::Usage => "",
             Exit::Configuration(text) | Exit::State(_, text) | Exit::Failed(text) => text.as_str(),
             Exit::Hurried => "stopped before every session had ended",
         };
-        let _ = writeln!(std::io::stderr().lock(), "countersign: {text}");
+        text.lines()
+    }
+
+    pub(super) fn print(&self) {
+        let mut stderr = std::io::stderr().lock();
+        for line in self.lines() {
+            let _ = writeln!(stderr, "countersign: {line}");
+        }
     }
 }

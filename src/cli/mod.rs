@@ -11,6 +11,7 @@ mod logs;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod stop;
 mod token;
 
 pub use exit::Exit;
@@ -74,11 +75,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration, the secrets that it names and the certificates, and start nothing
     Check,
-    /// Make the development certificates that are missing
+    // These three say for themselves what they do: a line here would take the place of their whole help.
     Certs(certs::CertsArgs),
-    /// Mint a client token, for the first message or `Authorization: Bearer`
     Token(token::TokenArgs),
-    /// Run one simulated exchange, to test bots with no account
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
     /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)
@@ -106,7 +105,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Certs(args) => certs::run(&cli.config, &args),
         Command::Token(args) => token::run(&cli.config, &args),
         #[cfg(feature = "simulator")]
-        Command::Simulate(args) => simulate::run(&cli.config, &args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Healthcheck => healthcheck::run(&cli.config),
     };
     match outcome {

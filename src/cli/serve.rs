@@ -1,9 +1,10 @@
 //! `countersign serve`: opens the house, says how to connect, and closes it when told.
 
 use super::assemble::{self, Running};
+use super::stop::Stop;
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat, Tls};
-use std::io::IsTerminal as _;
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -31,8 +32,9 @@ async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
         warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
     }
     info!(address = %house.address, admin = %house.admin_address, "listening");
-    if std::io::stdout().is_terminal() || config.log.format == LogFormat::Text {
-        greet(&config, &house);
+    // Programs that read our logs are told nothing else.
+    if config.log.format != LogFormat::Json {
+        greet(args, &config, &house);
     }
     loop {
         tokio::select! {
@@ -58,26 +60,9 @@ struct Signals {
     reload: Signal,
 }
 
-/// Either way in which a process is asked to end.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
 impl Signals {
     fn new() -> Result<Self, Exit> {
-        let listen = |kind| signal(kind).map_err(Exit::failed);
-        let stop = Stop { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
-        Ok(Self { stop, reload: listen(SignalKind::hangup())? })
-    }
-}
-
-impl Stop {
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        Ok(Self { stop: Stop::new()?, reload: signal(SignalKind::hangup()).map_err(Exit::failed)? })
     }
 }
 
@@ -86,12 +71,16 @@ fn reload(args: &ConfigArgs, house: &Running) {
     let outcome = assemble::load(args).and_then(|config| house.regrant(&config));
     match outcome {
         Ok(()) => info!("grants reloaded; every other change takes a restart"),
-        Err(exit) => error!(reason = "reload_failed", error = ?exit, "the grants stay as they were"),
+        Err(exit) => {
+            // One line, whatever the format: what watches the log reads lines.
+            let mistakes = exit.lines().collect::<Vec<_>>().join(" | ");
+            error!(reason = "reload_failed", %mistakes, "the grants stay as they were; mend them and send SIGHUP again");
+        }
     }
 }
 
 /// Tells a person how to connect, with lines to paste.
-fn greet(config: &Config, house: &Running) {
+fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
     let port = house.address.port();
     let routes = assemble::routes(config);
     super::say(format_args!("\nCountersign listens on {}.", house.address));
@@ -104,21 +93,43 @@ fn greet(config: &Config, house: &Running) {
     for path in routes.local_paths() {
         super::say(format_args!("  wss://localhost:{port}{path}"));
     }
-    if let Tls::Directory(directory) = &config.listen.tls {
-        let authority = directory.join("ca.pem");
+    let paths = routes.local_paths();
+    let path = paths.iter().find(|path| **path == "/kraken/v2").or(paths.first()).copied();
+    if let (Tls::Directory(directory), Some(_), Some(path)) = (&config.listen.tls, &config.clients.jwt, path) {
         super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
-        super::say(first_bot(port, &authority.display().to_string(), routes.local_paths().first().copied()));
+        super::say(first_bot(args.config.as_deref(), &directory.join("ca.pem"), port, path));
     }
 }
 
-/// One line that mints a token, connects and prints what comes.
-fn first_bot(port: u16, authority: &str, path: Option<&str>) -> String {
-    let path = path.unwrap_or("/kraken/v2");
+/// A command that mints a token, connects and prints what comes.
+fn first_bot(config: Option<&Path>, authority: &Path, port: u16, path: &str) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "countersign".into());
+    let config = config.map(|file| format!(" --config {}", quoted(file))).unwrap_or_default();
+    let (program, authority) = (quoted(&program), quoted(authority));
     format!(
-        "  SSL_CERT_FILE={authority} TOKEN=$(countersign token --subject bot-a) python3 -c 'import os, json\n\
+        "SSL_CERT_FILE={authority} TOKEN=$({program}{config} token --subject bot-a) python3 -c 'import os, json\n\
          from websockets.sync.client import connect\n\
          with connect(\"wss://localhost:{port}{path}\") as socket:\n\
          \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
          \x20   print(socket.recv())'\n"
     )
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("certs/ca.pem")), "certs/ca.pem");
+        assert_eq!(quoted(Path::new("/my desk/ca.pem")), "'/my desk/ca.pem'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
+    }
 }

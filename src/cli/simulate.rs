@@ -1,14 +1,19 @@
 //! `countersign simulate`: one simulated exchange, to test bots with no account and no proxy.
 
 use super::assemble::simulators::trust;
-use super::{ConfigArgs, Exit, assemble, logs};
-use crate::simulator::{Direction, Entry, Kind, Options, Record, SimKey, bitfinex, kraken};
+use super::stop::Stop;
+use super::{Exit, assemble, logs};
+use crate::simulator::{Direction, Entry, Kind, Options, SimKey, bitfinex, kraken};
 use clap::{Args, ValueEnum};
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::level_filters::LevelFilter;
 
-/// Run one simulated exchange, to test bots with no account.
+/// Run one simulated exchange, to test bots with no account
 ///
 /// It verifies signatures, nonces and tokens as the venue documents them, keeps orders and sends private events.
 /// It shows what comes in and what it finds wrong, with keys, signatures and tokens shortened.
@@ -19,7 +24,7 @@ pub(super) struct SimulateArgs {
     venue: Which,
 
     /// The port on 127.0.0.1 [default: any that is free]
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
 
     /// An API key that it knows [default: one is made]
@@ -29,6 +34,10 @@ pub(super) struct SimulateArgs {
     /// The secret of that key: base64 for Kraken, any text for Bitfinex. It guards nothing real
     #[arg(long, value_name = "SECRET", requires = "key")]
     secret: Option<String>,
+
+    /// Where its certificates are, and are made if they are missing. Clients trust `ca.pem` there
+    #[arg(long, value_name = "DIR", default_value = "certs/simulator")]
+    directory: PathBuf,
 
     /// Say nothing of what comes in
     #[arg(long)]
@@ -41,31 +50,32 @@ enum Which {
     Bitfinex,
 }
 
-pub(super) fn run(config: &ConfigArgs, args: &SimulateArgs) -> Result<(), Exit> {
-    let config = assemble::load(config)?;
+pub(super) fn run(args: &SimulateArgs) -> Result<(), Exit> {
     logs::start(logs::Format::Auto, LevelFilter::WARN);
-    let folder = config.store_path.join("simulators");
     let runtime = tokio::runtime::Runtime::new().map_err(Exit::failed)?;
     runtime.block_on(async {
-        let (acceptor, _) = trust(&folder)?;
+        let mut stop = Stop::new()?;
+        let (acceptor, _) = trust(&args.directory)?;
         let key = key(args)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-        let failed = |error: std::io::Error| Exit::failed(format!("the simulator did not start: {error}"));
         match args.venue {
             Which::Kraken => {
                 let options = Options { address, ..Options::kraken(acceptor, vec![key.clone()]) };
-                let running = kraken::start(options).await.map_err(failed)?;
+                let running = kraken::start(options).await.map_err(|error| not_started(address, &error))?;
+                // Before anybody is told where it is: the first request has to be seen too.
+                let entries = running.record().subscribe();
                 let at = running.address();
-                introduce(args, &key, &[format!("https://{at}"), format!("wss://{at}/v2")], &folder);
-                show(args, running.record()).await;
+                introduce(args, &key, &[format!("https://{at}"), format!("wss://{at}/v2")]);
+                show(args, entries, &mut stop).await;
                 running.stop().await;
             }
             Which::Bitfinex => {
                 let options = Options { address, ..Options::bitfinex(acceptor, vec![key.clone()]) };
-                let running = bitfinex::start(options).await.map_err(failed)?;
+                let running = bitfinex::start(options).await.map_err(|error| not_started(address, &error))?;
+                let entries = running.record().subscribe();
                 let at = running.address();
-                introduce(args, &key, &[format!("https://{at}/v2"), format!("wss://{at}/ws/2")], &folder);
-                show(args, running.record()).await;
+                introduce(args, &key, &[format!("https://{at}/v2"), format!("wss://{at}/ws/2")]);
+                show(args, entries, &mut stop).await;
                 running.stop().await;
             }
         }
@@ -80,11 +90,22 @@ fn key(args: &SimulateArgs) -> Result<SimKey, Exit> {
     assemble::simulators::random_key(matches!(args.venue, Which::Kraken))
 }
 
-fn introduce(args: &SimulateArgs, key: &SimKey, places: &[String], folder: &std::path::Path) {
+fn not_started(address: SocketAddr, error: &io::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::AddrInUse => Exit::configuration(format!(
+            "--port: {address}: {error}; end the program that listens there, choose another port, or leave --port out"
+        )),
+        // The one input that it reads: the key itself has no format.
+        ErrorKind::InvalidInput => Exit::configuration("--secret: must be base64, as Kraken's secrets are"),
+        _ => Exit::failed(format!("the simulator did not start: {error}")),
+    }
+}
+
+fn introduce(args: &SimulateArgs, key: &SimKey, places: &[String]) {
     for place in places {
         super::say(format_args!("listening  {place}"));
     }
-    super::say(format_args!("trust      {}", folder.join("ca.pem").display()));
+    super::say(format_args!("trust      {}", absolute(&args.directory).join("ca.pem").display()));
     if args.key.is_none() {
         super::say(format_args!("key        {}", key.api_key));
         super::say(format_args!("secret     {}", key.secret));
@@ -92,13 +113,16 @@ fn introduce(args: &SimulateArgs, key: &SimKey, places: &[String], folder: &std:
     super::say("Ctrl-C ends it.\n");
 }
 
-/// Shows what happens until somebody presses Ctrl-C.
-async fn show(args: &SimulateArgs, record: &Record) {
-    let mut entries = record.subscribe();
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+/// For whoever runs the bot in another folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Shows what happens until it is told to stop.
+async fn show(args: &SimulateArgs, mut entries: Receiver<Arc<Entry>>, stop: &mut Stop) {
     loop {
         let entry = tokio::select! {
-            _ = interrupt.as_mut() => return,
+            () = stop.wait() => return,
             entry = entries.recv() => entry,
         };
         match entry {
@@ -136,7 +160,7 @@ pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 6;
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
-    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\"", "\"session_id\":\""];
+    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\""];
     while let Some((at, name)) = names.iter().filter_map(|name| Some((rest.find(name)?, *name))).min() {
         let (before, value) = rest.split_at(at + name.len());
         short.push_str(before);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const ENV_PREFIX: &str = "COUNTERSIGN__";
 
 /// The file that is read if none is named.
-const FILE: &str = "proxy.toml";
+pub(crate) const FILE: &str = "proxy.toml";
 
 /// Longest configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;

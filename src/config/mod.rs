@@ -13,6 +13,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use layers::FILE;
 pub use limits::Limits;
 pub use mistakes::{ConfigErrors, Mistake};
 pub use secret_ref::{PublicRef, SecretError, SecretRef};

@@ -25,8 +25,9 @@ const fn bad(status: StatusCode, slug: &'static str, advice: &'static str) -> Ba
 
 /// Checks what holds for every request, and gives the host that it names: lower case, without port.
 pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead> {
+    // 505 would be wrong: it speaks of the major version (RFC 9110 section 15.6.6), and hyper reads no other than 1.
     if parts.version != Version::HTTP_11 {
-        return Err(bad(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", "speak HTTP/1.1"));
+        return Err(bad(StatusCode::BAD_REQUEST, "http_version", "speak HTTP/1.1"));
     }
     if parts.headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(bad(StatusCode::BAD_REQUEST, "header_name", "a header name holds an underscore"));
@@ -98,7 +99,7 @@ fn without_port(text: &str) -> Option<&str> {
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).map(|length| length.as_bytes());
+    let length = headers.get(CONTENT_LENGTH).map(http::HeaderValue::as_bytes);
     headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0")
 }
 
@@ -112,7 +113,7 @@ pub(super) fn websocket_key(headers: &HeaderMap) -> Result<&[u8], BadHead> {
         return Err(bad(StatusCode::UPGRADE_REQUIRED, "no_upgrade", "connect with a WebSocket client (wss://…)"));
     }
     let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
-    if versions.next().map(|version| version.as_bytes()) != Some(b"13") || versions.next().is_some() {
+    if versions.next().map(http::HeaderValue::as_bytes) != Some(b"13") || versions.next().is_some() {
         return Err(bad(StatusCode::UPGRADE_REQUIRED, "websocket_version", "speak WebSocket version 13"));
     }
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();

@@ -189,7 +189,7 @@ impl Refusal {
 }
 
 /// From the head of a request to the answer to its upgrade: route, proof, permit, the exchange's socket.
-async fn admit(door: &Arc<Door>, connection: &Connection, request: Request<Incoming>) -> Result<Answer, Refusal> {
+async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<Incoming>) -> Result<Answer, Refusal> {
     let (mut parts, _no_body) = request.into_parts();
     let host = head::check(&parts, &door.origins)?;
     let route = find_route(door, connection, &host, parts.uri.path())?;
@@ -217,7 +217,7 @@ async fn admit(door: &Arc<Door>, connection: &Connection, request: Request<Incom
             (Session::unproved(id, route, policy, limits, now), None, Some(unproved))
         }
     };
-    let arriving = Arriving { session, source: connection.source, opened, unproved };
+    let arriving = Arriving { session, connection: Arc::clone(connection), opened, unproved };
     door.sessions.spawn(run_session(Arc::clone(house), upgrade, arriving));
     Ok(switching(&accept))
 }
@@ -332,19 +332,21 @@ async fn dial(house: &House, permit: &Permit, route: &Route) -> Result<Opened, R
 /// A session whose client waits for its upgrade.
 struct Arriving {
     session: Session,
-    source: Source,
+    /// Kept to the session's end, with its slot: hyper lets go of the connection as soon as it is upgraded, and a
+    /// session that nobody counts could be one too many.
+    connection: Arc<Connection>,
     opened: Option<Opened>,
     unproved: Option<Unproved>,
 }
 
 /// Takes the socket over once hyper has let go of it, and runs the session.
 async fn run_session(house: Arc<House>, upgrade: OnUpgrade, arriving: Arriving) {
-    let Arriving { session, source, opened, unproved } = arriving;
+    let Arriving { session, connection, opened, unproved } = arriving;
     let id = session.id();
-    match upgrade.await.map(|upgraded| upgraded.downcast::<TokioIo<Stream>>()) {
+    match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stream>>) {
         Ok(Ok(parts)) => {
             let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf);
-            let socket = ClientSocket { stream, read_ahead, source, unproved };
+            let socket = ClientSocket { stream, read_ahead, source: connection.source, unproved };
             relay::run(house, session, socket, opened).await;
             return;
         }

@@ -33,7 +33,7 @@ impl Routes {
     pub fn names(&self) -> Vec<String> {
         let hosts = self.venues.iter().flat_map(|venue| {
             let own = format!("{}.localhost", venue.name());
-            venue.endpoints().iter().flat_map(|endpoint| names_of(endpoint)).chain([own])
+            venue.endpoints().iter().flat_map(names_of).chain([own])
         });
         let mut names: Vec<String> = hosts.chain(self.own.iter().filter(|name| !is_address(name)).cloned()).collect();
         names.sort();

@@ -182,8 +182,8 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what waits, waits for the peer's close if it should, and ends TLS. For the farewell, within a limit of
-    /// the caller's.
+    /// Writes what waits, waits for the peer's close if it should, and closes the connection so that the peer still
+    /// gets all of it. For the farewell, within a limit of the caller's.
     pub(super) async fn finish(&mut self, await_peer: bool) {
         if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
             return;
@@ -191,17 +191,14 @@ impl Leg {
         while await_peer && !self.is_closed_by_peer && !self.is_unreadable {
             poll_fn(|cx| self.poll_read(cx)).await;
         }
-        let stream = self.socket.get_mut();
-        // An end without TLS's own could be anybody's. A peer that is gone needs none.
+        // An end without TLS's own could be anybody's.
+        let stream = &mut self.socket.get_mut().stream;
         if stream.shutdown().await.is_err() {
             return;
         }
-        if await_peer && self.is_unreadable {
-            // What the peer goes on sending has to be taken: a connection that closes over unread bytes is reset, and
-            // a reset outruns the close frame.
-            let mut discarded = [0; READ_BUFFER];
-            while matches!(stream.read(&mut discarded).await, Ok(1..)) {}
-        }
+        // A socket that is dropped with bytes unread is reset, and a reset overtakes what was written last.
+        let mut unread = [0; 512];
+        while stream.read(&mut unread).await.is_ok_and(|count| count > 0) {}
     }
 }
 

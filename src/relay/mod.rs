@@ -188,7 +188,8 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, open
         relay.on_opened(opened).await;
     }
     let end = relay.relay().await;
-    relay.farewell(end).await;
+    // Boxed, so that a session at rest does not hold the room that its end needs.
+    Box::pin(relay.farewell(end)).await;
     relay.log_end(end);
     end
 }
@@ -266,9 +267,17 @@ impl Relay {
                 return end;
             }
             self.set_alarm();
-            let happening = poll_fn(|cx| match self.poll(cx) {
-                Poll::Pending => changed.as_mut().poll_next(cx).map(|what| what.unwrap_or(Happening::Draining)),
-                ready @ Poll::Ready(_) => ready,
+            let happening = poll_fn(|cx| {
+                // Between batches, so that a flood cannot keep news from outside away.
+                if self.unflushed == 0
+                    && let Poll::Ready(what) = changed.as_mut().poll_next(cx)
+                {
+                    return Poll::Ready(what.unwrap_or(Happening::Draining));
+                }
+                match self.poll(cx) {
+                    Poll::Pending => changed.as_mut().poll_next(cx).map(|what| what.unwrap_or(Happening::Draining)),
+                    ready @ Poll::Ready(_) => ready,
+                }
             })
             .await;
             self.happen(happening).await;
@@ -281,31 +290,39 @@ impl Relay {
         {
             return Poll::Ready(Happening::Done(done));
         }
-        let has_gathered = self.unflushed >= GATHERED_MAX;
+        if self.unflushed >= GATHERED_MAX
+            && let broken @ Poll::Ready(_) = self.poll_write(cx)
+        {
+            return broken;
+        }
         let had_room = self.have_room();
-        if !has_gathered {
-            self.is_upstream_next = !self.is_upstream_next;
-            for is_upstream in [self.is_upstream_next, !self.is_upstream_next] {
-                let happening = if is_upstream { self.poll_upstream(cx) } else { self.poll_client(cx) };
-                if happening.is_ready() {
-                    return happening;
-                }
+        self.is_upstream_next = !self.is_upstream_next;
+        for is_upstream in [self.is_upstream_next, !self.is_upstream_next] {
+            let happening = if is_upstream { self.poll_upstream(cx) } else { self.poll_client(cx) };
+            if happening.is_ready() {
+                return happening;
             }
         }
-        self.unflushed = 0;
-        if let Poll::Ready(Err(broken)) = self.client.poll_write(cx) {
-            return Poll::Ready(Happening::ClientBroken(broken));
+        if let broken @ Poll::Ready(_) = self.poll_write(cx) {
+            return broken;
         }
-        if let Some(upstream) = &mut self.upstream
-            && let Poll::Ready(Err(broken)) = upstream.poll_write(cx)
-        {
-            return Poll::Ready(Happening::UpstreamBroken(broken));
-        }
-        if has_gathered || self.have_room() != had_room {
+        if self.have_room() != had_room {
             // Whoever was not read this time, and may be the next, has no other way to wake us.
             cx.waker().wake_by_ref();
         }
         self.sleep.as_mut().poll(cx).map(|()| Happening::Time)
+    }
+
+    /// Writes what the two peers take, and is ready only if one of them is gone.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        self.unflushed = 0;
+        if let Poll::Ready(Err(broken)) = self.client.poll_write(cx) {
+            return Poll::Ready(Happening::ClientBroken(broken));
+        }
+        match self.upstream.as_mut().map(|upstream| upstream.poll_write(cx)) {
+            Some(Poll::Ready(Err(broken))) => Poll::Ready(Happening::UpstreamBroken(broken)),
+            _ => Poll::Pending,
+        }
     }
 
     /// Whether more may be put into the outbox of the client, and of the exchange.
@@ -388,14 +405,14 @@ impl Relay {
             Incoming::Message(message) if self.session.watches(message.payload()) => {
                 self.step(Event::FromUpstream(message));
             }
-            Incoming::Message(message) => self.to_client(message),
+            Incoming::Message(message) => self.tell_client(message),
             Incoming::Ping(_) | Incoming::Pong(_) => {}
             Incoming::Closed(code) => self.end = Some(End::UpstreamClosed(code)),
             Incoming::Broken(broken) => self.end = Some(upstream_end(broken)),
         }
     }
 
-    fn to_client(&mut self, message: Message) {
+    fn tell_client(&mut self, message: Message) {
         self.traffic.messages_out += 1;
         self.traffic.bytes_out += message.len() as u64;
         self.client.push(message);
@@ -502,7 +519,7 @@ impl Relay {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::ToClient(message) => self.to_client(message),
+            Action::ToClient(message) => self.tell_client(message),
             Action::ToUpstream(message) => {
                 if let Some(upstream) = &mut self.upstream {
                     upstream.push(message);

@@ -211,7 +211,7 @@ impl Session {
         let ends_at = self.permit.as_ref().and_then(Permit::ends_at);
         let notice = ends_at
             .filter(|_| self.speaks_to_us && self.greeted && !self.expiry_announced)
-            .map(|end| UnixMillis(end.0.saturating_sub(self.limits.expiry_notice.as_millis() as u64)));
+            .map(|end| end.minus(self.limits.expiry_notice));
         [deadline, ends_at, notice].into_iter().flatten().min()
     }
 

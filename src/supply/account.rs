@@ -459,7 +459,7 @@ impl Task {
     fn resync(&mut self) {
         match self.lane.resync(self.clock.now()) {
             Ok(()) => {
-                warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?")
+                warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?");
             }
             Err(stopped) => error!(account = %self.name, error = %stopped, "nonce lane stopped"),
         }

@@ -4,7 +4,7 @@ use super::{DialLimits, NotOpened, NotResolved, Resolver, Target};
 use crate::tls;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,7 +18,10 @@ pub(super) async fn tls(socket: TcpStream, target: &Target) -> Result<tls::Strea
 pub(super) async fn tcp(target: &Target, limits: &DialLimits, resolver: &Resolver) -> Result<TcpStream, NotOpened> {
     let deadline = Instant::now() + limits.connect;
     let addresses = match target.addresses.as_slice() {
-        [] => timeout_at(deadline, resolved(target, resolver)).await.map_err(|_| NotResolved::NoAnswer)??,
+        [] => {
+            let found = timeout_at(deadline, resolved(target, resolver)).await.map_err(|_| NotResolved::NoAnswer)??;
+            found.into_iter().map(|address| SocketAddr::new(address, target.port)).collect()
+        }
         configured => configured.to_vec(),
     };
     let may_be_local = target.is_local_allowed || !target.addresses.is_empty();
@@ -29,7 +32,7 @@ pub(super) async fn tcp(target: &Target, limits: &DialLimits, resolver: &Resolve
         let now = Instant::now();
         let part = deadline.saturating_duration_since(now) / untried;
         untried -= 1;
-        match timeout_at(now + part, TcpStream::connect((address, target.port))).await {
+        match timeout_at(now + part, TcpStream::connect(address)).await {
             Err(_elapsed) => failure = NotOpened::ConnectTimeout,
             Ok(Err(error)) => failure = why(&error),
             Ok(Ok(socket)) => {

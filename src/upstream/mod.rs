@@ -24,7 +24,7 @@ use http::{StatusCode, uri::Authority};
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
@@ -38,7 +38,7 @@ pub struct Target {
     /// The TCP port.
     pub port: u16,
     /// Where the host is, from the configuration. If there are any, DNS is not asked, and they may be local.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<SocketAddr>,
     /// Whom we trust to vouch for the host. Shared, so that sessions resume.
     pub connector: Connector,
     /// Lets DNS lead to this machine or a private network: for simulators and tests.

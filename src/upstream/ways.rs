@@ -33,8 +33,8 @@ pub struct Way {
     pub rest: Option<Base>,
     /// Host of the sockets, and their path for a venue that has none of its own.
     pub socket: Option<Base>,
-    /// Where the hosts are: asked instead of DNS.
-    pub address: Option<SocketAddr>,
+    /// Where the hosts are: tried in this order, instead of what DNS says.
+    pub addresses: Vec<SocketAddr>,
     /// Whom we trust to vouch for the hosts.
     pub connector: Connector,
     /// Lets DNS lead to this machine or a private network.
@@ -161,11 +161,8 @@ fn place(endpoint: &Endpoint, way: &Way) -> Result<Place, BadWay> {
     };
     let mut target = Target::new(host, port, way.connector.clone())?;
     target.is_local_allowed = way.is_local_allowed;
-    if let Some(address) = way.address {
-        // The name stays the exchange's, in TLS and in `Host`: only the place is another.
-        target.addresses = vec![address.ip()];
-        target.port = address.port();
-    }
+    // The name stays the exchange's, in TLS and in `Host`: only the place is another.
+    target.addresses.clone_from(&way.addresses);
     let path = if endpoint.path.is_empty() { own_path } else { endpoint.path };
     let path = if path.is_empty() { "/" } else { path };
     Ok(Place { target, path: PathAndQuery::try_from(path).map_err(|_| BadWay::Path)? })

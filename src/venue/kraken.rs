@@ -1,15 +1,18 @@
-//! Kraken Spot: WebSocket v2, public and private, and the REST call that buys its token.
+//! Kraken Spot: WebSocket v2 and v1, public and private, and the REST call that buys its token.
 //!
-//! No login message: the token stands in every private message (`params.token`), and nowhere else. A socket
+//! No login message: the token stands in every private message (v2 `params.token`, v1 `subscription.token` or `token`), and nowhere else. A socket
 //! keeps the token that it first used until the exchange refuses it.
 //!
 //! Sources: docs.kraken.com, "Websocket API v2 / Introduction", "Authentication" and "Rest authentication".
 
 mod acts;
+mod requests;
+mod v1;
 mod v2;
 
 use super::{
-    Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue, wire::json,
+    Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue,
+    wire::json::{self, Value},
 };
 use crate::credential::{SecretFormat, Signer, sha256};
 use crate::fresh::{Nonce, NonceUnit};
@@ -39,6 +42,20 @@ static ENDPOINTS: &[Endpoint] = &[
         path: "/v2",
         local_path: Some("/kraken/public/v2"),
     },
+    Endpoint {
+        name: "private-v1",
+        kind: EndpointKind::Socket,
+        host: "ws-auth.kraken.com",
+        path: "/",
+        local_path: Some("/kraken/v1"),
+    },
+    Endpoint {
+        name: "public-v1",
+        kind: EndpointKind::Socket,
+        host: "ws.kraken.com",
+        path: "/",
+        local_path: Some("/kraken/public/v1"),
+    },
 ];
 
 impl Venue for Kraken {
@@ -64,7 +81,12 @@ impl Venue for Kraken {
     }
 
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect> {
-        Box::new(v2::Conversation::new(endpoint.name == "private"))
+        match endpoint.name {
+            "private-v1" => Box::new(v1::Conversation::new(true)),
+            "public-v1" => Box::new(v1::Conversation::new(false)),
+            "public" => Box::new(v2::Conversation::new(false)),
+            _ => Box::new(v2::Conversation::new(true)),
+        }
     }
 }
 
@@ -94,15 +116,15 @@ impl Minting for Kraken {
         }
         let document = json::read(body).map_err(|_| NotMinted::Unreadable)?;
         let envelope = document.root().as_object().ok_or(NotMinted::Unreadable)?;
-        let errors = envelope.get("error").and_then(|errors| errors.as_array()).ok_or(NotMinted::Unreadable)?;
+        let errors = envelope.get("error").and_then(Value::as_array).ok_or(NotMinted::Unreadable)?;
         if let Some(error) = errors.iter().next() {
             return Err(error.text().map_or(NotMinted::Unreadable, |text| refusal(&text)));
         }
-        let result = envelope.get("result").and_then(|result| result.as_object()).ok_or(NotMinted::Unreadable)?;
-        let token = result.get("token").and_then(|token| token.text()).ok_or(NotMinted::Unreadable)?;
+        let result = envelope.get("result").and_then(Value::as_object).ok_or(NotMinted::Unreadable)?;
+        let token = result.get("token").and_then(Value::text).ok_or(NotMinted::Unreadable)?;
         let is_token = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len())
             && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte));
-        let expires = result.get("expires").and_then(|expires| expires.as_u64()).ok_or(NotMinted::Unreadable)?;
+        let expires = result.get("expires").and_then(Value::as_u64).ok_or(NotMinted::Unreadable)?;
         if !is_token || expires == 0 {
             return Err(NotMinted::Unreadable);
         }

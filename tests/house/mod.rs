@@ -1,7 +1,14 @@
 //! A running house for tests: real TLS, real sockets, a temporary folder, simulated exchanges.
 //!
 //! Limits are configured small where a test waits for one; nothing sleeps to let time pass.
-#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr, reason = "shared by test programs that use a part each")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "shared by test programs that use a part each"
+)]
 
 use countersign::cli::assemble::{self, Running};
 use countersign::fresh::UnixMillis;

@@ -77,7 +77,7 @@ impl Simulators {
     pub(super) fn way(&self, venue: &'static str) -> Result<Way, Exit> {
         let address = self.address(venue).ok_or_else(|| no_simulator(venue))?;
         let connector = self.connector.clone().ok_or_else(|| no_simulator(venue))?;
-        Ok(Way { rest: None, socket: None, address: Some(address), connector, is_local_allowed: true })
+        Ok(Way { rest: None, socket: None, addresses: vec![address], connector, is_local_allowed: true })
     }
 
     /// Where a venue's simulator listens.

@@ -48,7 +48,7 @@ impl Exchange {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut target = Target::new(HOST, port, Connector::with_roots(&roots).unwrap()).unwrap();
-        target.addresses = vec![Ipv4Addr::LOCALHOST.into()];
+        target.addresses = vec![(Ipv4Addr::LOCALHOST, port).into()];
         Self { listener, acceptor, target }
     }
 

@@ -198,7 +198,8 @@ async fn a_port_where_nobody_listens_refuses() {
 async fn the_next_address_is_tried_when_one_does_not_answer() {
     let mut exchange = Exchange::new().await;
     // Nobody listens at 127.0.0.2 on this port.
-    exchange.target.addresses.insert(0, Ipv4Addr::new(127, 0, 0, 2).into());
+    let port = exchange.target.port;
+    exchange.target.addresses.insert(0, (Ipv4Addr::new(127, 0, 0, 2), port).into());
     let (target, played) = exchange.play(async |mut stream| {
         let head = read_head(&mut stream).await;
         stream.write_all(accepted(&head, "").as_bytes()).await.unwrap();
@@ -225,7 +226,7 @@ async fn a_host_that_swallows_packets_is_given_up_within_the_limit() {
         }
     }
     let mut target = Exchange::new().await.target;
-    target.port = address.port();
+    target.addresses = vec![address];
     let started = Instant::now();
     assert_eq!(open_websocket(&target, &dial(), &short(), &nobody()).await.unwrap_err(), NotOpened::ConnectTimeout);
     assert!(started.elapsed() < Duration::from_secs(2));

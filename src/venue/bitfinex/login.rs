@@ -8,7 +8,7 @@ use crate::fresh::Nonce;
 use crate::message::Message;
 use crate::scope::{Right, Scope};
 use crate::secret::Secret;
-use crate::venue::wire::json::{self, Kind, Object};
+use crate::venue::wire::json::{self, Kind, Object, Value};
 
 /// What a client asked of its login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,14 +30,14 @@ impl Wish {
     /// Takes over what may be taken over of a client's `auth` event.
     pub(super) fn read(auth: Object<'_>) -> Self {
         let mut wish = Self {
-            dms: auth.get("dms").and_then(|dms| dms.as_u64()) == Some(4),
-            calc: auth.get("calc").and_then(|calc| calc.as_u64()) == Some(1),
+            dms: auth.get("dms").and_then(Value::as_u64) == Some(4),
+            calc: auth.get("calc").and_then(Value::as_u64) == Some(1),
             ..Self::default()
         };
-        if let Some(filters) = auth.get("filter").and_then(|filter| filter.as_array()) {
+        if let Some(filters) = auth.get("filter").and_then(Value::as_array) {
             wish.filter = filters
                 .iter()
-                .filter_map(|filter| filter.plain_str())
+                .filter_map(Value::plain_str)
                 .filter(|filter| is_filter(filter))
                 .take(FILTERS_MAX)
                 .map(str::to_owned)
@@ -113,11 +113,11 @@ impl Wish {
             event.push_str(",\"subId\":");
             event.push_str(sub_id);
         }
-        if let Some(caps) = answer.get("caps").and_then(|caps| caps.as_object()) {
+        if let Some(caps) = answer.get("caps").and_then(Value::as_object) {
             event.push_str(",\"caps\":{");
             for (index, (name, cap)) in caps.members().enumerate() {
                 let holds = |what: &str, right: Right| -> u8 {
-                    let is_given = cap.as_object().and_then(|cap| cap.get(what)).and_then(|cap| cap.as_u64());
+                    let is_given = cap.as_object().and_then(|cap| cap.get(what)).and_then(Value::as_u64);
                     u8::from(is_given == Some(1) && scope.holds(right))
                 };
                 if index > 0 {

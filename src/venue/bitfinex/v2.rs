@@ -64,7 +64,7 @@ impl Conversation {
     fn on_client_login(&mut self, message: &Message, scope: Scope, out: &mut Steps) {
         let Ok(document) = json::read(message.payload()) else { return };
         let Some(event) = document.root().as_object() else { return };
-        if event.get("event").and_then(|event| event.plain_str()) == Some("unauth") {
+        if event.get("event").and_then(Value::plain_str) == Some("unauth") {
             self.login = LoginState::Out;
             out.push(Step::ToUpstream(Message::text(r#"{"event":"unauth"}"#)));
             return;
@@ -90,16 +90,16 @@ impl Conversation {
     /// The exchange's answer to our login. True: it was one, and the client does not see it.
     fn on_login_answer(&mut self, event: Object<'_>, out: &mut Steps) -> bool {
         let LoginState::Sent { again } = self.login else { return false };
-        match event.get("event").and_then(|name| name.plain_str()) {
+        match event.get("event").and_then(Value::plain_str) {
             // The end of a login before this one.
             Some("unauth") => return true,
             Some("auth") => {}
             // An event of ours that was not understood at all.
-            Some("error") if event.get("code").and_then(|code| code.as_u64()).is_some_and(is_login_error) => {}
+            Some("error") if event.get("code").and_then(Value::as_u64).is_some_and(is_login_error) => {}
             _ => return false,
         }
-        let code = event.get("code").and_then(|code| code.as_u64());
-        if event.get("status").and_then(|status| status.plain_str()) == Some("OK") {
+        let code = event.get("code").and_then(Value::as_u64);
+        if event.get("status").and_then(Value::plain_str) == Some("OK") {
             self.login = LoginState::In;
             let success = self.wish.success(event, self.scope);
             self.success = Some(success.clone());
@@ -116,7 +116,9 @@ impl Conversation {
 
     fn read_event(&self, event: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        let Some(name) = event.get("event").and_then(|name| name.plain_str()) else { return reading };
+        let Some(name) = event.get("event").and_then(Value::plain_str) else {
+            return reading;
+        };
         if event.in_other_case(&["event", "channel", "filter", "dms", "calc", "subId"]) {
             return Reading::refused(Refusal::Malformed);
         }
@@ -145,7 +147,7 @@ impl Conversation {
             }
             "subscribe" => {
                 reading.operation = "subscribe";
-                let channel = event.get("channel").and_then(|channel| channel.plain_str());
+                let channel = event.get("channel").and_then(Value::plain_str);
                 match channel.and_then(|channel| look_up(CHANNELS, channel)) {
                     Some((_, act)) => act,
                     None => return reading,
@@ -181,7 +183,7 @@ impl Conversation {
             .as_object()
             .and_then(|order| order.get("cid"))
             .filter(|cid| cid.as_u64().is_some())
-            .map(|cid| cid.span());
+            .map(Value::span);
         reading.acts = Ok(Acts::one(act));
         reading
     }
@@ -203,7 +205,7 @@ fn batched(payload: Value<'_>) -> Result<Acts, Refusal> {
     let mut acts = Acts::default();
     for operation in operations.iter() {
         let pair = operation.as_array().filter(|pair| pair.len() == 2).ok_or(Refusal::Malformed)?;
-        let name = pair.get(0).and_then(|name| name.plain_str()).ok_or(Refusal::Malformed)?;
+        let name = pair.get(0).and_then(Value::plain_str).ok_or(Refusal::Malformed)?;
         let (_, act) = look_up(BATCHED, name).ok_or(Refusal::Unknown)?;
         acts.add(act);
     }
@@ -339,11 +341,11 @@ fn notification(operation: &str, cid: &str, text: &str, now: UnixMillis) -> Mess
 /// A batch is refused whole; whoever waits for one of its operations hears of it.
 fn refuse_batch(message: &Message, text: &str, now: UnixMillis, out: &mut Steps) {
     let Ok(document) = json::read(message.payload()) else { return };
-    let operations = document.root().as_array().and_then(|input| input.get(3)).and_then(|payload| payload.as_array());
-    let known = operations.into_iter().flat_map(|operations| operations.iter()).take(BATCH_MAX).filter_map(|pair| {
+    let operations = document.root().as_array().and_then(|input| input.get(3)).and_then(Value::as_array);
+    let known = operations.into_iter().flat_map(Array::iter).take(BATCH_MAX).filter_map(|pair| {
         let pair = pair.as_array()?;
         let (operation, _) = look_up(BATCHED, pair.get(0)?.plain_str()?)?;
-        let cid = pair.get(1).and_then(|order| order.as_object()).and_then(|order| order.get("cid"));
+        let cid = pair.get(1).and_then(Value::as_object).and_then(|order| order.get("cid"));
         Some((operation, cid.filter(|cid| cid.as_u64().is_some())))
     });
     let before = out.len();

