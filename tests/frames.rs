@@ -9,8 +9,8 @@ use countersign::simulator::{Direction, Flood, Kind, Record, SocketAction};
 use house::{House, PATIENCE, Socket};
 use serde_json::json;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -311,7 +311,7 @@ async fn a_good_close_is_answered_with_its_own_code() {
 
 #[tokio::test]
 async fn a_client_that_closes_with_orders_unanswered_leaves_a_record_of_them() {
-    let (log, _logging) = Log::start();
+    let log = Log::start();
     let house = House::open().await;
     let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
     house.kraken_exchange().faults().set(|switches| switches.stall = true);
@@ -347,7 +347,7 @@ async fn data_after_a_close_is_not_forwarded() {
 
 #[tokio::test]
 async fn a_client_that_dies_takes_its_exchange_socket_with_it_at_once() {
-    let (log, _logging) = Log::start();
+    let log = Log::start();
     // Were anybody's goodbye waited for, it would show.
     let house = House::with("[limits]\nclose_timeout = \"1m\"").await;
     let canary = Canary::beside(&house).await;
@@ -414,7 +414,7 @@ async fn a_client_that_does_not_answer_our_close_is_dropped_after_the_limit() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_can_still_cancel_and_is_then_dropped() {
-    let (log, _logging) = Log::start();
+    let log = Log::start();
     let house = House::with("[limits]\noutbox_bytes_max = 65536\noutbox_stall = \"1s\"").await;
     let canary = Canary::beside(&house).await;
     let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
@@ -507,7 +507,7 @@ async fn a_burst_of_messages_passes_without_waiting_for_any_timer() {
 
 #[tokio::test]
 async fn a_venue_s_own_close_code_reaches_the_client_and_a_registered_one_does_not() {
-    let (log, _logging) = Log::start();
+    let log = Log::start();
     let house = House::open().await;
     // The library reports a code that may not be sent as 1002.
     for (sent, told, logged) in
@@ -558,16 +558,24 @@ async fn an_exchange_that_breaks_the_protocol_is_left_and_the_house_stays() {
     bot.json_where(|it| it["req_id"] == 1).await;
 }
 
-/// The log of the house, as JSON lines. A test's own: its runtime has one thread, and the log belongs to that.
+/// The log of the house, as JSON lines. A test's own: it has one thread, and so has its runtime.
 #[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+thread_local! {
+    static LOG: Log = Log::default();
+}
 
 impl Log {
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let to = log.clone();
-        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || to.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
+    fn start() -> Self {
+        // One subscriber for all threads: one for each would miss what another thread was the first to log.
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let format = tracing_subscriber::fmt().json().flatten_event(true);
+            let subscriber = format.with_writer(|| LOG.with(Log::clone)).finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        LOG.with(Log::clone)
     }
 
     /// Waits for a line that has all of these.
