@@ -48,7 +48,7 @@ pub const fn slug(end: End) -> &'static str {
         End::UpstreamClosed(_) => "upstream_closed",
         End::UpstreamLost => "upstream_lost",
         End::UpstreamStalled => "upstream_stalled",
-        End::UpstreamProtocol => "upstream_protocol_error",
+        End::UpstreamProtocol | End::UpstreamNotUtf8 => "upstream_protocol_error",
         End::UpstreamMessageTooBig => "upstream_message_too_big",
         End::Draining => "draining",
         End::Overloaded => "overloaded",
@@ -94,6 +94,7 @@ pub fn to_client(end: End, unanswered: usize) -> Option<Farewell> {
         | End::UpstreamAuthFailed
         | End::UpstreamAuthRejected
         | End::UpstreamProtocol
+        | End::UpstreamNotUtf8
         | End::UpstreamMessageTooBig
         | End::Internal => (1011, slug(end)),
     };
@@ -109,6 +110,7 @@ pub fn to_client(end: End, unanswered: usize) -> Option<Farewell> {
 pub fn to_upstream(end: End) -> Farewell {
     let code = match end {
         End::UpstreamProtocol => 1002,
+        End::UpstreamNotUtf8 => 1007,
         End::UpstreamMessageTooBig => 1009,
         _ => 1000,
     };

@@ -8,6 +8,7 @@ use crate::tls::Stream;
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -36,8 +37,10 @@ pub(super) enum Peer {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Message(Message),
-    Ping,
-    Pong,
+    /// A ping, whose payload had so many bytes.
+    Ping(usize),
+    /// A pong, likewise.
+    Pong(usize),
     /// The peer closed, with this code (1005: none).
     Closed(u16),
     Broken(Broken),
@@ -62,7 +65,10 @@ pub(super) struct Leg {
     outbox: VecDeque<WsMessage>,
     outbox_bytes: usize,
     is_dirty: bool,
+    /// The peer's close has come; the library has queued the answer to it, and takes nothing more.
     is_closed_by_peer: bool,
+    /// The peer sent what cannot be read, so nothing behind it can.
+    is_unreadable: bool,
 }
 
 impl Leg {
@@ -79,7 +85,14 @@ impl Leg {
         };
         let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
         let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
-        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, is_closed_by_peer: false }
+        Self {
+            socket,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            is_dirty: false,
+            is_closed_by_peer: false,
+            is_unreadable: false,
+        }
     }
 
     /// The next thing that the peer sent.
@@ -87,14 +100,13 @@ impl Leg {
         let incoming = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
             Some(Ok(WsMessage::Text(text))) => Incoming::Message(Message::from_peer(Kind::Text, text.into())),
             Some(Ok(WsMessage::Binary(bytes))) => Incoming::Message(Message::from_peer(Kind::Binary, bytes)),
-            Some(Ok(WsMessage::Ping(_))) => {
+            Some(Ok(WsMessage::Ping(payload))) => {
                 // The library has queued the pong; it leaves with the next flush.
                 self.is_dirty = true;
-                Incoming::Ping
+                Incoming::Ping(payload.len())
             }
-            Some(Ok(WsMessage::Pong(_))) => Incoming::Pong,
+            Some(Ok(WsMessage::Pong(payload))) => Incoming::Pong(payload.len()),
             Some(Ok(WsMessage::Close(frame))) => {
-                // The library has queued the answer.
                 self.is_dirty = true;
                 self.is_closed_by_peer = true;
                 Incoming::Closed(frame.map_or(1005, |frame| frame.code.into()))
@@ -104,6 +116,7 @@ impl Leg {
             Some(Err(error)) => Incoming::Broken(broken(&error)),
             None => Incoming::Broken(Broken::Lost),
         };
+        self.is_unreadable |= matches!(incoming, Incoming::Broken(_));
         Poll::Ready(incoming)
     }
 
@@ -126,14 +139,14 @@ impl Leg {
         self.outbox.push_back(WsMessage::Ping(Bytes::new()));
     }
 
-    /// Puts a close frame behind everything that waits, or in its place. A peer that closed first has been answered.
+    /// Puts a close frame behind everything that waits, or in its place. A peer that has closed gets its answer and
+    /// nothing else.
     pub(super) fn close(&mut self, code: u16, reason: String, drop_waiting: bool) {
-        if drop_waiting {
+        if drop_waiting || self.is_closed_by_peer {
             self.outbox.clear();
             self.outbox_bytes = 0;
         }
         if self.is_closed_by_peer {
-            self.outbox.clear();
             return;
         }
         self.outbox
@@ -169,21 +182,21 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what waits, waits for the peer's close, and closes the connection so that the peer still gets all of
-    /// it: a socket that is dropped with bytes unread is reset, and a reset overtakes what was written last. For the
-    /// farewell, within a limit of the caller's.
-    pub(super) async fn finish(&mut self) {
-        let is_written = std::future::poll_fn(|cx| self.poll_write(cx)).await.is_ok();
-        while is_written && !self.is_closed_by_peer {
-            if matches!(std::future::poll_fn(|cx| self.poll_read(cx)).await, Incoming::Closed(_) | Incoming::Broken(_))
-            {
-                break;
-            }
+    /// Writes what waits, waits for the peer's close if it should, and closes the connection so that the peer still
+    /// gets all of it. For the farewell, within a limit of the caller's.
+    pub(super) async fn finish(&mut self, await_peer: bool) {
+        if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
+            return;
         }
+        while await_peer && !self.is_closed_by_peer && !self.is_unreadable {
+            poll_fn(|cx| self.poll_read(cx)).await;
+        }
+        // An end without TLS's own could be anybody's.
         let stream = &mut self.socket.get_mut().stream;
         if stream.shutdown().await.is_err() {
             return;
         }
+        // A socket that is dropped with bytes unread is reset, and a reset overtakes what was written last.
         let mut unread = [0; 512];
         while stream.read(&mut unread).await.is_ok_and(|count| count > 0) {}
     }

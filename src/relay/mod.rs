@@ -24,7 +24,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
 use leg::{Broken, Incoming, Leg, Peer};
 use pulse::{ClientPulse, UpstreamPulse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -173,6 +173,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, open
         lease: None,
         jobs: FuturesUnordered::new(),
         actions: Vec::with_capacity(8),
+        waiting: VecDeque::new(),
         sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
         policy: house.policy.clone(),
         draining: house.draining.clone(),
@@ -206,6 +207,8 @@ enum Done {
 enum Happening {
     Done(Done),
     Client(Incoming),
+    /// The session can take the client's message that has waited longest.
+    TurnOf(Message),
     Upstream(Incoming),
     ClientBroken(Broken),
     UpstreamBroken(Broken),
@@ -234,6 +237,9 @@ struct Relay {
     lease: Option<Lease>,
     jobs: FuturesUnordered<Job>,
     actions: Vec<Action>,
+    /// What the client sent while the session could take no message. It is read all the same, so that a close or the
+    /// end of the connection behind it is seen: a client that has died must not be logged in first.
+    waiting: VecDeque<Message>,
     sleep: Pin<Box<Sleep>>,
     policy: watch::Receiver<Arc<Policy>>,
     draining: watch::Receiver<bool>,
@@ -248,6 +254,8 @@ struct Relay {
 
 /// Messages that may be gathered before they are written, while more keep coming.
 const GATHERED_MAX: u32 = 32;
+/// Once so many bytes of messages wait for the session, the client is not read any more.
+const WAITING_BYTES_MAX: usize = 16 * 1024;
 
 impl Relay {
     async fn relay(&mut self) -> End {
@@ -287,6 +295,7 @@ impl Relay {
         {
             return broken;
         }
+        let had_room = self.have_room();
         self.is_upstream_next = !self.is_upstream_next;
         for is_upstream in [self.is_upstream_next, !self.is_upstream_next] {
             let happening = if is_upstream { self.poll_upstream(cx) } else { self.poll_client(cx) };
@@ -296,6 +305,10 @@ impl Relay {
         }
         if let broken @ Poll::Ready(_) = self.poll_write(cx) {
             return broken;
+        }
+        if self.have_room() != had_room {
+            // Whoever was not read this time, and may be the next, has no other way to wake us.
+            cx.waker().wake_by_ref();
         }
         self.sleep.as_mut().poll(cx).map(|()| Happening::Time)
     }
@@ -312,9 +325,23 @@ impl Relay {
         }
     }
 
+    /// Whether more may be put into the outbox of the client, and of the exchange.
+    fn have_room(&self) -> (bool, bool) {
+        let has_room = |leg: &Leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max;
+        (has_room(&self.client), self.upstream.as_ref().is_none_or(has_room))
+    }
+
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
-        let has_room = self.upstream.as_ref().is_none_or(|leg| leg.outbox_bytes() < self.house.limits.outbox_bytes_max);
-        if has_room && self.session.reads_client() {
+        let (_, has_room) = self.have_room();
+        if !has_room {
+            return Poll::Pending;
+        }
+        let takes_messages = self.session.reads_client();
+        if takes_messages && let Some(message) = self.waiting.pop_front() {
+            return Poll::Ready(Happening::TurnOf(message));
+        }
+        let waiting_bytes: usize = self.waiting.iter().map(Message::len).sum();
+        if takes_messages || waiting_bytes < WAITING_BYTES_MAX {
             self.client.poll_read(cx).map(Happening::Client)
         } else {
             Poll::Pending
@@ -322,7 +349,7 @@ impl Relay {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
-        let has_room = self.client.outbox_bytes() < self.house.limits.outbox_bytes_max;
+        let (has_room, _) = self.have_room();
         match &mut self.upstream {
             Some(upstream) if has_room => upstream.poll_read(cx).map(Happening::Upstream),
             _ => Poll::Pending,
@@ -332,6 +359,7 @@ impl Relay {
     async fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Client(incoming) => self.on_client(incoming),
+            Happening::TurnOf(message) => self.step(Event::FromClient(message)),
             Happening::Upstream(incoming) => self.on_upstream(incoming),
             Happening::Done(Done::Dialled(Ok(opened))) => self.on_opened(opened).await,
             Happening::Done(done) => self.on_done(done),
@@ -353,16 +381,18 @@ impl Relay {
                 self.traffic.messages_in += 1;
                 self.traffic.bytes_in += message.len() as u64;
                 self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
-                self.step(Event::FromClient(message));
+                if self.session.reads_client() {
+                    self.step(Event::FromClient(message));
+                } else {
+                    self.waiting.push_back(message);
+                }
             }
-            Incoming::Ping => {
-                let now = Instant::now();
-                self.client_pulse.on_message(self.client.bytes_read(), now);
-                if !self.client_pulse.on_ping(now) {
+            Incoming::Ping(payload_bytes) => {
+                if !self.client_pulse.on_ping(payload_bytes, Instant::now()) {
                     self.end = Some(End::PingFlood);
                 }
             }
-            Incoming::Pong => self.client_pulse.on_pong(self.client.bytes_read(), Instant::now()),
+            Incoming::Pong(payload_bytes) => self.client_pulse.on_pong(payload_bytes),
             Incoming::Closed(code) => self.end = Some(End::ClientClosed(code)),
             Incoming::Broken(broken) => self.end = Some(client_end(broken)),
         }
@@ -376,7 +406,7 @@ impl Relay {
                 self.step(Event::FromUpstream(message));
             }
             Incoming::Message(message) => self.tell_client(message),
-            Incoming::Ping | Incoming::Pong => {}
+            Incoming::Ping(_) | Incoming::Pong(_) => {}
             Incoming::Closed(code) => self.end = Some(End::UpstreamClosed(code)),
             Incoming::Broken(broken) => self.end = Some(upstream_end(broken)),
         }
@@ -576,12 +606,12 @@ impl Relay {
         }
         let to_client = async {
             if has_client {
-                client.finish().await;
+                client.finish(true).await;
             }
         };
         let to_upstream = async {
             if let Some(mut leg) = upstream.take() {
-                leg.finish().await;
+                leg.finish(false).await;
             }
         };
         let both = async { tokio::join!(to_client, to_upstream) };
@@ -661,7 +691,8 @@ fn client_end(broken: Broken) -> End {
 fn upstream_end(broken: Broken) -> End {
     match broken {
         Broken::Lost => End::UpstreamLost,
-        Broken::Protocol | Broken::NotUtf8 => End::UpstreamProtocol,
+        Broken::Protocol => End::UpstreamProtocol,
+        Broken::NotUtf8 => End::UpstreamNotUtf8,
         Broken::TooBig => End::UpstreamMessageTooBig,
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Pings of the client's own that may come at once, before the rate counts.
 const PING_BURST: f64 = 100.0;
+/// The bytes before the payload of a client's control frame (RFC 6455, 5.2: two, and four of the mask).
+const CONTROL_HEADER: usize = 6;
 
 pub(super) struct ClientPulse {
     ping_interval: Duration,
@@ -22,8 +24,10 @@ pub(super) struct ClientPulse {
     full_since: Option<Instant>,
     ping_allowance: f64,
     counted_at: Instant,
-    last_whole: Instant,
-    bytes_at_last_whole: u64,
+    /// Since when a message may have been on its way.
+    message_since: Instant,
+    /// How many of the bytes that came belong to messages and control frames that are whole.
+    bytes_of_whole: u64,
 }
 
 impl ClientPulse {
@@ -40,34 +44,40 @@ impl ClientPulse {
             full_since: None,
             ping_allowance: PING_BURST,
             counted_at: now,
-            last_whole: now,
-            bytes_at_last_whole: 0,
+            message_since: now,
+            bytes_of_whole: 0,
         }
     }
 
-    /// Something whole came: a message or a control frame.
+    /// A whole message came.
     pub(super) fn on_message(&mut self, bytes_read: u64, now: Instant) {
-        self.last_whole = now;
-        self.bytes_at_last_whole = bytes_read;
+        self.message_since = now;
+        self.bytes_of_whole = bytes_read;
     }
 
-    pub(super) fn on_pong(&mut self, bytes_read: u64, now: Instant) {
-        self.on_message(bytes_read, now);
+    pub(super) fn on_pong(&mut self, payload_bytes: usize) {
+        self.on_control(payload_bytes);
         self.has_answered = true;
         self.unanswered_since = None;
     }
 
     /// Counts a ping of the client's own. False: that was one too many.
-    pub(super) fn on_ping(&mut self, now: Instant) -> bool {
+    pub(super) fn on_ping(&mut self, payload_bytes: usize, now: Instant) -> bool {
+        self.on_control(payload_bytes);
         let refill = now.duration_since(self.counted_at).as_secs_f64() * self.ping_rate;
         self.counted_at = now;
         self.ping_allowance = (self.ping_allowance + refill).min(PING_BURST) - 1.0;
         self.ping_allowance >= 0.0
     }
 
+    /// A control frame may stand inside a message: it is no message itself, and completes none.
+    fn on_control(&mut self, payload_bytes: usize) {
+        self.bytes_of_whole += (CONTROL_HEADER + payload_bytes) as u64;
+    }
+
     /// The first moment at which [`ClientPulse::on_time`] can say something. Starts the clock of a full outbox.
     pub(super) fn next(&mut self, now: Instant, is_full: bool) -> Instant {
-        let mut at = self.next_ping;
+        let mut at = self.next_ping.min((self.message_since + self.message_idle).max(now + Duration::from_millis(1)));
         if let Some(since) = self.unanswered_since.filter(|_| self.has_answered) {
             at = at.min(since + self.pong_timeout);
         }
@@ -87,8 +97,10 @@ impl ClientPulse {
         if self.has_answered && is_silent && !is_full {
             return Err(End::ClientSilent);
         }
-        let sends_no_message = bytes_read > self.bytes_at_last_whole && now >= self.last_whole + self.message_idle;
-        if sends_no_message {
+        if bytes_read <= self.bytes_of_whole {
+            // Silence is no flood: the time counts from when a message has begun.
+            self.message_since = now;
+        } else if now >= self.message_since + self.message_idle {
             return Err(End::ClientIdle);
         }
         if now < self.next_ping {
@@ -181,10 +193,10 @@ mod tests {
     fn a_client_that_answered_once_must_answer_always() {
         let (mut pulse, start) = client();
         assert_eq!(pulse.on_time(start + seconds(10), false, 0), Ok(true));
-        pulse.on_pong(2, start + seconds(10));
-        assert_eq!(pulse.on_time(start + seconds(20), false, 2), Ok(true));
-        assert_eq!(pulse.on_time(start + seconds(39), false, 2), Ok(true));
-        assert_eq!(pulse.on_time(start + seconds(40), false, 2), Err(End::ClientSilent));
+        pulse.on_pong(0);
+        assert_eq!(pulse.on_time(start + seconds(20), false, 6), Ok(true));
+        assert_eq!(pulse.on_time(start + seconds(39), false, 6), Ok(true));
+        assert_eq!(pulse.on_time(start + seconds(40), false, 6), Err(End::ClientSilent));
     }
 
     #[test]
@@ -204,17 +216,39 @@ mod tests {
         pulse.on_message(100, start);
         assert_eq!(pulse.on_time(start + seconds(59), false, 5_000), Ok(true));
         assert_eq!(pulse.on_time(start + seconds(60), false, 5_000), Err(End::ClientIdle));
-        assert_eq!(pulse.on_time(start + seconds(600), false, 100), Ok(true), "silence is no flood");
+    }
+
+    #[test]
+    fn a_message_that_begins_after_a_long_silence_has_its_whole_time() {
+        let (mut pulse, start) = client();
+        pulse.on_message(100, start);
+        assert_eq!(pulse.on_time(start + seconds(600), false, 100), Ok(true));
+        assert_eq!(pulse.on_time(start + seconds(659), false, 101), Ok(true));
+        assert_eq!(pulse.on_time(start + seconds(660), false, 101), Err(End::ClientIdle));
+    }
+
+    #[test]
+    fn control_frames_between_its_fragments_do_not_prolong_a_message() {
+        let (mut pulse, start) = client();
+        for count in 1..6 {
+            pulse.on_pong(4);
+            assert_eq!(pulse.on_time(start + seconds(10 * count), false, 10 * count), Ok(true), "pongs alone");
+        }
+        for count in 6..11 {
+            pulse.on_pong(4);
+            assert_eq!(pulse.on_time(start + seconds(10 * count), false, 10 * count + 1), Ok(true));
+        }
+        assert_eq!(pulse.on_time(start + seconds(110), false, 101), Err(End::ClientIdle));
     }
 
     #[test]
     fn twenty_pings_a_second_are_borne_and_more_are_a_flood() {
         let (mut pulse, start) = client();
         for count in 0..2_000 {
-            assert!(pulse.on_ping(start + Duration::from_millis(50 * count)));
+            assert!(pulse.on_ping(0, start + Duration::from_millis(50 * count)));
         }
         let (mut pulse, start) = client();
-        let borne = (0..1_000).take_while(|count| pulse.on_ping(start + Duration::from_micros(20 * count))).count();
+        let borne = (0..1_000).take_while(|count| pulse.on_ping(0, start + Duration::from_micros(20 * count))).count();
         assert!((100..110).contains(&borne), "{borne}");
     }
 

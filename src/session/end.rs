@@ -73,6 +73,8 @@ pub enum End {
     UpstreamStalled,
     /// The exchange broke RFC 6455.
     UpstreamProtocol,
+    /// The exchange sent text that is not UTF-8.
+    UpstreamNotUtf8,
     /// The exchange sent a message over the limit.
     UpstreamMessageTooBig,
 
@@ -128,6 +130,7 @@ impl End {
             | End::UpstreamLost
             | End::UpstreamStalled
             | End::UpstreamProtocol
+            | End::UpstreamNotUtf8
             | End::UpstreamMessageTooBig => Blame::Upstream,
             End::AuthenticationUnavailable
             | End::GrantRemoved

@@ -7,7 +7,7 @@
 //!  proved at the upgrade ─────────────────────────────────^                 ^──token refused──┘
 //! ```
 //!
-//! Until `open`, the client is not read beyond one message: back-pressure instead of a login buffer.
+//! Until `open`, one message of the client is held, and no other is taken.
 
 mod end;
 mod notice;
@@ -187,7 +187,7 @@ impl Session {
         self.dialect.unanswered()
     }
 
-    /// True if the client's next message may be taken off its socket.
+    /// True if the client's next message may be given to [`Session::on`].
     pub fn reads_client(&self) -> bool {
         self.held.is_none() && self.phase != Phase::Ended
     }
