@@ -63,6 +63,8 @@ pub(super) struct Leg {
     outbox_bytes: usize,
     is_dirty: bool,
     has_close_queued: bool,
+    /// Everything that had come was taken, down to the TCP socket.
+    is_drained: bool,
 }
 
 impl Leg {
@@ -79,12 +81,26 @@ impl Leg {
         };
         let counted = Counted { stream, bytes_read: read_ahead.len() as u64 };
         let socket = WebSocketStream::from_partially_read(counted, read_ahead.into(), role, Some(config)).await;
-        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, is_dirty: false, has_close_queued: false }
+        Self {
+            socket,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            is_dirty: false,
+            has_close_queued: false,
+            is_drained: false,
+        }
     }
 
     /// The next thing that the peer sent.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        let incoming = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+        // Both legs are asked after every message. WebSocket and TLS clear a buffer each before they find out that
+        // nothing came, so the TCP socket is asked first. Its error, if it has one, is theirs to tell.
+        if self.is_drained && self.socket.get_ref().stream.tcp().poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.socket).poll_next(cx);
+        self.is_drained = next.is_pending();
+        let incoming = match ready!(next) {
             Some(Ok(WsMessage::Text(text))) => Incoming::Message(Message::from_peer(Kind::Text, text.into())),
             Some(Ok(WsMessage::Binary(bytes))) => Incoming::Message(Message::from_peer(Kind::Binary, bytes)),
             Some(Ok(WsMessage::Ping(_))) => {
