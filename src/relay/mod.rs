@@ -182,10 +182,14 @@ impl Relay {
         {
             return Poll::Ready(Happening::Done(done));
         }
-        if self.unflushed >= GATHERED_MAX
-            && let broken @ Poll::Ready(_) = self.poll_write(cx)
-        {
-            return broken;
+        if self.unflushed >= GATHERED_MAX {
+            if let broken @ Poll::Ready(_) = self.poll_write(cx) {
+                return broken;
+            }
+            // A flood must not keep time from passing: a proof ends, an outbox has been full for too long.
+            if self.sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Happening::Time);
+            }
         }
         let had_room = self.have_room();
         self.is_upstream_next = !self.is_upstream_next;
