@@ -1,7 +1,7 @@
 //! A listener of its own for those who look after the process: is it alive, is it ready?
 //!
 //! Plain HTTP, loopback by default: probes and scrapers speak nothing else. It says nothing secret and takes no
-//! orders. It grows: status and metrics will be here.
+//! orders.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};

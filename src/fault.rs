@@ -3,6 +3,7 @@
 //! A fixed sentence or slug and a code, never a cause: causes go to the log.
 
 use crate::session::{Blame, End};
+use crate::venue::Comeback;
 use http::StatusCode;
 
 /// A close frame: code and reason.
@@ -106,6 +107,16 @@ pub fn to_client(end: End, unanswered: usize) -> Option<Farewell> {
     Some(Farewell { code, reason })
 }
 
+/// The same for an unmodified bot of a venue: where it would take the code for the end of all things, it gets the one
+/// after which its library comes back.
+pub fn to_native_client(end: End, unanswered: usize, comeback: Comeback) -> Option<Farewell> {
+    let mut farewell = to_client(end, unanswered)?;
+    if let (1001 | 1013, Some(code)) = (farewell.code, comeback.close) {
+        farewell.code = code;
+    }
+    Some(farewell)
+}
+
 /// What the exchange's close frame says.
 pub fn to_upstream(end: End) -> Farewell {
     let code = match end {
@@ -182,6 +193,16 @@ mod tests {
         for code in [1000, 1006, 1014, 1016, 1005] {
             assert_eq!(to_client(End::UpstreamClosed(code), 0).map(|said| said.code), Some(1012), "{code}");
         }
+    }
+
+    #[test]
+    fn a_bot_whose_library_knows_one_code_alone_gets_that_when_it_should_come_back() {
+        let comeback = Comeback { status: Some(408), close: Some(1012) };
+        let code = |end| to_native_client(end, 0, comeback).map(|said| said.code);
+        assert_eq!(code(End::Draining), Some(1012));
+        assert_eq!(code(End::TokenUnavailable), Some(1012));
+        assert_eq!(code(End::TokenExpired), Some(1008), "coming back would not help");
+        assert_eq!(to_native_client(End::Draining, 0, Comeback::default()).map(|said| said.code), Some(1001));
     }
 
     #[test]

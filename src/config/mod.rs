@@ -84,7 +84,7 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// Who may use them, in the order of the file.
     pub grants: Vec<Grant>,
-    /// `[admin] address`: health, metrics, status.
+    /// `[admin] address`: health and readiness.
     pub admin_address: SocketAddr,
     /// `[store] path`: the folder of nonce marks and tokens.
     pub store_path: PathBuf,

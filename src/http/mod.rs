@@ -16,11 +16,10 @@ use crate::identity::mtls::CertificateProof;
 use crate::identity::{NotAuthenticated, Principal, Proof};
 use crate::names::{AccountName, ClientName, SessionId};
 use crate::policy::{Denied, Permit};
-use crate::relay::{self, ClientSocket, House};
+use crate::relay::{self, ClientSocket, Dialled, House};
 use crate::secret::Secret;
 use crate::session::{End, Session};
 use crate::tls::Stream;
-use crate::upstream::Opened;
 use crate::venue::{Manner, Route};
 use bytes::Bytes;
 use head::BadHead;
@@ -89,6 +88,7 @@ pub struct Door {
 pub async fn serve(door: Arc<Door>, stream: Stream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
     let connection = Arc::new(Connection {
         source: source_of(peer.ip()),
+        peer,
         server_name: stream.server_name().map(str::to_ascii_lowercase),
         certificate: stream.peer_certificates().first().map(|leaf| leaf.as_ref().to_vec()),
         requests: AtomicUsize::new(0),
@@ -129,6 +129,7 @@ pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
 /// What is true of every request of one connection.
 struct Connection {
     source: Source,
+    peer: SocketAddr,
     server_name: Option<String>,
     certificate: Option<Vec<u8>>,
     requests: AtomicUsize,
@@ -142,7 +143,7 @@ async fn answer(door: &Arc<Door>, connection: &Arc<Connection>, request: Request
     let mut answer = match admit(door, connection, request).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            warn!(reason = refusal.slug, status = refusal.status.as_u16(), "request refused");
+            warn!(peer = %connection.peer, reason = refusal.slug, status = refusal.status.as_u16(), "request refused");
             refusal.into_answer()
         }
     };
@@ -210,11 +211,11 @@ async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<
     let house = &door.house;
     let policy = Arc::clone(&house.policy.borrow());
     let limits = house.limits.session.clone();
-    let (session, opened, unproved) = match principal(door, connection, &route, bearer).await? {
+    let (session, dialled, unproved) = match principal(door, connection, &route, bearer).await? {
         Some(who) => {
             let permit = policy.authorize(&who, &route, wish.as_ref()).map_err(denied)?;
-            let opened = dial(house, &permit, &route).await?;
-            (Session::permitted(id, route, policy, limits, permit), Some(opened), None)
+            let dialled = dial(house, &permit, &route).await?;
+            (Session::permitted(id, route, policy, limits, permit), Some(dialled), None)
         }
         None => {
             let now = house.clock.now();
@@ -222,7 +223,7 @@ async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<
             (Session::unproved(id, route, policy, limits, now).wishing_for(wish), None, Some(unproved))
         }
     };
-    let arriving = Arriving { session, connection: Arc::clone(connection), opened, unproved };
+    let arriving = Arriving { session, connection: Arc::clone(connection), dialled, unproved };
     door.sessions.spawn(run_session(Arc::clone(house), upgrade, arriving));
     Ok(switching(&accept))
 }
@@ -293,7 +294,7 @@ async fn principal(
 }
 
 async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Result<Principal, Refusal> {
-    door.house.authenticate(&proof, connection.source).await.map_err(|why| match why {
+    door.house.authenticate(&proof, connection.source, connection.peer).await.map_err(|why| match why {
         NotAuthenticated::NoKeys => {
             Refusal::new(End::AuthenticationUnavailable, "no `[clients.jwt]` is configured to verify a token with")
         }
@@ -327,11 +328,16 @@ fn take_unproved(house: &House, source: Source, now: UnixMillis) -> Result<Unpro
     })
 }
 
-async fn dial(house: &House, permit: &Permit, route: &Route) -> Result<Opened, Refusal> {
+async fn dial(house: &House, permit: &Permit, route: &Route) -> Result<Dialled, Refusal> {
     house.dial(permit, route).await.map_err(|error| {
         warn!(client = %permit.client(), ?route, %error, "exchange not reached");
         let end = relay::end_of(&error);
-        Refusal::new(end, "the exchange was not reached; the log says why")
+        let mut refusal = Refusal::new(end, "the exchange was not reached; the log says why");
+        let comeback = if route.manner == Manner::Native { route.venue.comeback().status } else { None };
+        if let (End::UpstreamUnavailable, Some(status)) = (end, comeback) {
+            refusal.status = StatusCode::from_u16(status).unwrap_or(refusal.status);
+        }
+        refusal
     })
 }
 
@@ -341,19 +347,20 @@ struct Arriving {
     /// Kept to the session's end, with its slot: hyper lets go of the connection as soon as it is upgraded, and a
     /// session that nobody counts could be one too many.
     connection: Arc<Connection>,
-    opened: Option<Opened>,
+    dialled: Option<Dialled>,
     unproved: Option<Unproved>,
 }
 
 /// Takes the socket over once hyper has let go of it, and runs the session.
 async fn run_session(house: Arc<House>, upgrade: OnUpgrade, arriving: Arriving) {
-    let Arriving { session, connection, opened, unproved } = arriving;
+    let Arriving { session, connection, dialled, unproved } = arriving;
     let id = session.id();
     match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stream>>) {
         Ok(Ok(parts)) => {
             let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf);
-            let socket = ClientSocket { stream, read_ahead, source: connection.source, unproved };
-            relay::run(house, session, socket, opened).await;
+            let Connection { source, peer, .. } = *connection;
+            let socket = ClientSocket { stream, read_ahead, source, peer, unproved };
+            relay::run(house, session, socket, dialled).await;
             return;
         }
         Ok(Err(_)) => warn!(session = %id, "the upgraded connection is not ours"),

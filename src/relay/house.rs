@@ -4,6 +4,7 @@ use crate::identity::budget::Source;
 use crate::identity::{self, NotAuthenticated, Principal, Proof, TrustedKeys};
 use crate::names::AccountName;
 use crate::policy::{Permit, Policy};
+use crate::secret::Secret;
 use crate::session::End;
 use crate::supply::account::Account;
 use crate::supply::clock::Clock;
@@ -11,6 +12,7 @@ use crate::upstream::{Door, NotOpened, Opened, Upstream};
 use crate::venue::Route;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -83,12 +85,17 @@ pub struct House {
 
 impl House {
     /// Finds out who a client is. A source that failed too often waits for its refusal; a good proof never waits.
-    pub async fn authenticate(&self, proof: &Proof, source: Source) -> Result<Principal, NotAuthenticated> {
+    pub async fn authenticate(
+        &self,
+        proof: &Proof,
+        source: Source,
+        peer: SocketAddr,
+    ) -> Result<Principal, NotAuthenticated> {
         let now = self.clock.now();
         let outcome = identity::authenticate(proof, now, &self.trusted);
         if let Err(why) = &outcome {
             let delay = self.budget.lock().unwrap_or_else(PoisonError::into_inner).failed(source, now);
-            warn!(reason = "auth_invalid", %why, "login refused");
+            warn!(%peer, reason = "auth_invalid", %why, "login refused");
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
@@ -101,20 +108,33 @@ impl House {
         &self,
         permit: &Permit,
         route: &Route,
-    ) -> impl Future<Output = Result<Opened, NotOpened>> + Send + use<> {
+    ) -> impl Future<Output = Result<Dialled, NotOpened>> + Send + use<> {
         let account = permit.account().and_then(|name| self.accounts.get(name)).cloned();
         let signer = account.as_ref().map(Account::signer);
         let headers = route.venue.dial_headers(signer.as_deref());
         let door = Door { venue: route.venue, endpoint: route.endpoint.name };
+        let secrets = headers.iter().map(|(_, value)| bare(value)).collect();
         let opening = self.upstream.open(permit, door, headers);
         async move {
             let opened = opening.await?;
             if let (Some(account), Some(told)) = (account, opened.date) {
                 account.note_venue_time(told);
             }
-            Ok(opened)
+            Ok(Dialled { opened, secrets })
         }
     }
+}
+
+/// An open socket of an exchange, and what its opening told the exchange that nobody else may see.
+pub struct Dialled {
+    pub(super) opened: Opened,
+    pub(super) secrets: Vec<Secret>,
+}
+
+/// The credential of a header without its scheme: `Bearer abc` is `abc`.
+fn bare(value: &Secret) -> Secret {
+    let start = value.expose().iter().rposition(|byte| *byte == b' ').map_or(0, |space| space + 1);
+    Secret::new(value.expose()[start..].to_vec())
 }
 
 /// How a socket that could not be opened ends a session.

@@ -24,6 +24,14 @@ const READ_BUFFER: usize = 4 * 1024;
 /// Bytes that are gathered before they are written: one TLS record's worth.
 const WRITE_BUFFER: usize = 16 * 1024;
 
+/// What a message costs us beside its bytes: an empty one is not free.
+const MESSAGE_COST: usize = 64;
+
+/// What a message counts for where memory is bounded, in bytes.
+pub(super) fn cost(message_bytes: usize) -> usize {
+    message_bytes + MESSAGE_COST
+}
+
 /// Who is at the other end of a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -132,7 +140,7 @@ impl Leg {
 
     /// Puts a message into the outbox. Does not wait: whoever fills it looks at [`Leg::outbox_bytes`] first.
     pub(super) fn push(&mut self, message: Message) {
-        self.outbox_bytes += message.len();
+        self.outbox_bytes += cost(message.len());
         let kind = message.kind();
         let payload = message.into_payload();
         self.outbox.push_back(match kind {
@@ -163,7 +171,7 @@ impl Leg {
             .push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
     }
 
-    /// Payload bytes that wait to be written.
+    /// What waits to be written, in bytes, by [`cost`].
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }
@@ -180,7 +188,7 @@ impl Leg {
             ready!(socket.as_mut().poll_ready(cx)).map_err(|error| broken(&error))?;
             let Some(message) = self.outbox.pop_front() else { break };
             if !message.is_ping() && !message.is_close() {
-                self.outbox_bytes -= message.len();
+                self.outbox_bytes -= cost(message.len());
             }
             self.is_dirty = true;
             socket.as_mut().start_send(message).map_err(|error| broken(&error))?;

@@ -8,7 +8,7 @@ mod house;
 mod leg;
 mod pulse;
 
-pub use house::{House, Limits, end_of};
+pub use house::{Dialled, House, Limits, end_of};
 
 use crate::fault;
 use crate::identity::budget::{Source, Unproved};
@@ -16,18 +16,19 @@ use crate::identity::{NotAuthenticated, Principal};
 use crate::message::Message;
 use crate::names::AccountName;
 use crate::policy::{Permit, Policy};
-use crate::session::{Action, End, Event, Session};
+use crate::session::{Action, End, Event, Refused, Session};
 use crate::supply::account::{Account, Lease, Unavailable};
 use crate::tls::Stream;
-use crate::upstream::{NotOpened, Opened};
-use crate::venue::LoginOutcome;
+use crate::upstream::NotOpened;
+use crate::venue::{Comeback, LoginOutcome, Manner};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
-use leg::{Broken, Incoming, Leg, Peer};
+use leg::{Broken, Incoming, Leg, Peer, cost};
 use pulse::{ClientPulse, UpstreamPulse};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
@@ -43,20 +44,23 @@ pub struct ClientSocket {
     pub stream: Stream,
     /// What came with the upgrade.
     pub read_ahead: Bytes,
-    /// Where it came from.
+    /// Where it came from, for the budget of failures.
     pub source: Source,
+    /// Where it came from, for the log.
+    pub peer: SocketAddr,
     /// Its place among the connections that have proved nothing, if it has one.
     pub unproved: Option<Unproved>,
 }
 
 /// Runs a session to its end. `opened`: the exchange's socket, where it was opened before the upgrade was answered.
-pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, opened: Option<Opened>) -> End {
+pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dialled: Option<Dialled>) -> End {
     let limits = &house.limits;
-    let (source, unproved) = (client.source, client.unproved);
+    let (source, peer, unproved) = (client.source, client.peer, client.unproved);
     let client = Leg::new(client.stream, client.read_ahead, Peer::Client, limits.client_message_bytes_max).await;
     let mut relay = Relay {
         session,
         source,
+        peer,
         unproved,
         client,
         upstream: None,
@@ -66,6 +70,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, open
         jobs: FuturesUnordered::new(),
         actions: Vec::with_capacity(8),
         waiting: VecDeque::new(),
+        waiting_bytes: 0,
         sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
         policy: house.policy.clone(),
         draining: house.draining.clone(),
@@ -76,8 +81,8 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, open
         end: None,
         house,
     };
-    if let Some(opened) = opened {
-        relay.on_opened(opened).await;
+    if let Some(dialled) = dialled {
+        relay.on_dialled(dialled).await;
     }
     let end = relay.relay().await;
     // Boxed, so that a session at rest does not hold the room that its end needs.
@@ -91,7 +96,7 @@ type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What was waited for outside the two legs.
 enum Done {
     Authenticated(Result<Principal, NotAuthenticated>),
-    Dialled(Result<Opened, NotOpened>),
+    Dialled(Result<Dialled, NotOpened>),
     Nonce(Result<Lease, Unavailable>),
     Token(Result<crate::fresh::Token, Unavailable>),
 }
@@ -115,12 +120,15 @@ struct Traffic {
     bytes_in: u64,
     messages_out: u64,
     bytes_out: u64,
+    /// Messages of the client that were not sent on.
+    refused: u64,
 }
 
 struct Relay {
     house: Arc<House>,
     session: Session,
     source: Source,
+    peer: SocketAddr,
     unproved: Option<Unproved>,
     client: Leg,
     upstream: Option<Leg>,
@@ -132,6 +140,7 @@ struct Relay {
     /// What the client sent while the session could take no message. It is read all the same, so that a close or the
     /// end of the connection behind it is seen: a client that has died must not be logged in first.
     waiting: VecDeque<Message>,
+    waiting_bytes: usize,
     sleep: Pin<Box<Sleep>>,
     policy: watch::Receiver<Arc<Policy>>,
     draining: watch::Receiver<bool>,
@@ -146,6 +155,8 @@ struct Relay {
 
 /// Messages that may be gathered before they are written, while more keep coming.
 const GATHERED_MAX: u32 = 32;
+/// Refusals that a session writes to the log; the end of the session tells how many there were.
+const REFUSALS_LOGGED_MAX: u64 = 20;
 /// Once so many bytes of messages wait for the session, the client is not read any more.
 const WAITING_BYTES_MAX: usize = 16 * 1024;
 
@@ -234,10 +245,10 @@ impl Relay {
         }
         let takes_messages = self.session.reads_client();
         if takes_messages && let Some(message) = self.waiting.pop_front() {
+            self.waiting_bytes -= cost(message.len());
             return Poll::Ready(Happening::TurnOf(message));
         }
-        let waiting_bytes: usize = self.waiting.iter().map(Message::len).sum();
-        if takes_messages || waiting_bytes < WAITING_BYTES_MAX {
+        if takes_messages || self.waiting_bytes < WAITING_BYTES_MAX {
             self.client.poll_read(cx).map(Happening::Client)
         } else {
             Poll::Pending
@@ -255,9 +266,9 @@ impl Relay {
     async fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Client(incoming) => self.on_client(incoming),
-            Happening::TurnOf(message) => self.step(Event::FromClient(message)),
+            Happening::TurnOf(message) => self.take_from_client(message),
             Happening::Upstream(incoming) => self.on_upstream(incoming),
-            Happening::Done(Done::Dialled(Ok(opened))) => self.on_opened(opened).await,
+            Happening::Done(Done::Dialled(Ok(dialled))) => self.on_dialled(dialled).await,
             Happening::Done(done) => self.on_done(done),
             Happening::ClientBroken(broken) => self.end = Some(client_end(broken)),
             Happening::UpstreamBroken(broken) => self.end = Some(upstream_end(broken)),
@@ -278,8 +289,9 @@ impl Relay {
                 self.traffic.bytes_in += message.len() as u64;
                 self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
                 if self.session.reads_client() {
-                    self.step(Event::FromClient(message));
+                    self.take_from_client(message);
                 } else {
+                    self.waiting_bytes += cost(message.len());
                     self.waiting.push_back(message);
                 }
             }
@@ -291,6 +303,17 @@ impl Relay {
             Incoming::Pong(payload_bytes) => self.client_pulse.on_pong(payload_bytes),
             Incoming::Closed(code) => self.end = Some(End::ClientClosed(code)),
             Incoming::Broken(broken) => self.end = Some(client_end(broken)),
+        }
+    }
+
+    /// Gives the session a message of the client. What the exchange sends waits when the outbox is full; answers of our
+    /// own cannot, and a client that provokes them without reading any is not waited for.
+    fn take_from_client(&mut self, message: Message) {
+        self.step(Event::FromClient(message));
+        let limits = &self.house.limits;
+        let of_the_exchange = if self.upstream.is_some() { limits.upstream_message_bytes_max } else { 0 };
+        if self.client.outbox_bytes() >= limits.outbox_bytes_max.saturating_mul(2).saturating_add(of_the_exchange) {
+            self.end = Some(End::SlowConsumer);
         }
     }
 
@@ -314,7 +337,11 @@ impl Relay {
         self.client.push(message);
     }
 
-    async fn on_opened(&mut self, opened: Opened) {
+    async fn on_dialled(&mut self, dialled: Dialled) {
+        let Dialled { opened, secrets } = dialled;
+        for secret in &secrets {
+            self.session.guard(secret);
+        }
         let limit = self.house.limits.upstream_message_bytes_max;
         self.upstream = Some(Leg::new(opened.stream, opened.read_ahead, Peer::Exchange, limit).await);
         self.upstream_pulse = UpstreamPulse::new(&self.house.limits, Instant::now());
@@ -422,8 +449,9 @@ impl Relay {
                 }
             }
             Action::Authenticate(proof) => {
-                let (house, source) = (Arc::clone(&self.house), self.source);
-                self.jobs.push(Box::pin(async move { Done::Authenticated(house.authenticate(&proof, source).await) }));
+                let (house, source, peer) = (Arc::clone(&self.house), self.source, self.peer);
+                self.jobs
+                    .push(Box::pin(async move { Done::Authenticated(house.authenticate(&proof, source, peer).await) }));
             }
             Action::Dial => {
                 self.give_back_unproved();
@@ -441,15 +469,23 @@ impl Relay {
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
             Action::Opened => self.log_opened(),
-            Action::Refused(refused) => warn!(
+            Action::Refused(refused) => self.log_refused(refused),
+            Action::Close(end) => self.end = Some(end),
+        }
+    }
+
+    /// Logs the first refusals of a session, and counts them all: a client in a loop must not fill the disk.
+    fn log_refused(&mut self, refused: Refused) {
+        self.traffic.refused += 1;
+        if self.traffic.refused <= REFUSALS_LOGGED_MAX {
+            warn!(
                 session = %self.session.id(),
                 client = self.session.permit().map(|permit| permit.client().as_str()),
                 reason = refused.slug,
                 operation = refused.operation,
                 lacking = refused.lacking.map(crate::scope::Right::word),
                 "message refused"
-            ),
-            Action::Close(end) => self.end = Some(end),
+            );
         }
     }
 
@@ -475,6 +511,16 @@ impl Relay {
         }
     }
 
+    /// A client that never tried to log in counts like one that failed. A bad token was counted when it was judged.
+    fn count_failure(&self, end: End) {
+        let is_failure = matches!(end, End::AuthenticationTimeout | End::AuthenticationRequired | End::TokenMissing);
+        if is_failure && self.unproved.is_some() {
+            let mut budget = self.house.budget.lock().unwrap_or_else(PoisonError::into_inner);
+            // The socket is closed as it is: there is no answer to hold back.
+            let _ = budget.failed(self.source, self.house.clock.now());
+        }
+    }
+
     fn settle(&mut self, outcome: LoginOutcome) {
         if let Some(lease) = self.lease.take() {
             lease.settle(outcome);
@@ -484,11 +530,17 @@ impl Relay {
     /// Says goodbye on both legs at once, within the limit. What the client sent before its end still leaves; what
     /// a client would not read is dropped.
     async fn farewell(&mut self, end: End) {
+        self.count_failure(end);
         self.give_back_unproved();
         self.lease = None;
         let unanswered = self.session.unanswered();
         let drop_waiting = matches!(end, End::SlowConsumer);
-        let said = fault::to_client(end, unanswered);
+        let route = self.session.route();
+        let comeback = match route.manner {
+            Manner::Native => route.venue.comeback(),
+            Manner::Path => Comeback::default(),
+        };
+        let said = fault::to_native_client(end, unanswered, comeback);
         let has_client = said.is_some();
         if let Some(farewell) = said {
             self.client.close(farewell.code, farewell.reason, drop_waiting);
@@ -520,6 +572,7 @@ impl Relay {
         let permit = self.session.permit();
         info!(
             session = %self.session.id(),
+            peer = %self.peer,
             client = permit.map(|permit| permit.client().as_str()),
             proof = permit.map(|permit| permit.method().word()),
             account = permit.and_then(Permit::account).map(AccountName::as_str),
@@ -533,6 +586,7 @@ impl Relay {
         let permit = self.session.permit();
         info!(
             session = %self.session.id(),
+            peer = %self.peer,
             client = permit.map(|permit| permit.client().as_str()),
             account = permit.and_then(Permit::account).map(AccountName::as_str),
             route = ?self.session.route(),
@@ -541,6 +595,7 @@ impl Relay {
             bytes_in = self.traffic.bytes_in,
             messages_out = self.traffic.messages_out,
             bytes_out = self.traffic.bytes_out,
+            refused = self.traffic.refused,
             unanswered = self.session.unanswered(),
             blame = end.blame().word(),
             code = fault::to_client(end, 0).map(|farewell| farewell.code),

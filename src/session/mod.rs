@@ -16,14 +16,14 @@ pub use end::{Blame, End, Refused};
 
 use crate::credential::Signer;
 use crate::fresh::{Fresh, TokenId, UnixMillis};
-use crate::identity::first_message::{FirstMessage, read_first_message};
+use crate::identity::first_message::{FIRST_MESSAGE_BYTES_MAX, FirstMessage, read_first_message};
 use crate::identity::{Method, NotAuthenticated, Principal, Proof};
 use crate::message::{Kind, Message};
 use crate::names::{AccountName, SessionId};
 use crate::policy::{Denied, Permit, Policy};
 use crate::scope::Scope;
 use crate::secret::Secret;
-use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps, Watch};
+use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps};
 use memchr::memmem::Finder;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,11 +206,6 @@ impl Session {
             || self.dialect.watch().wants(payload)
     }
 
-    /// True if no message of the exchange has to be read at all.
-    pub fn watches_nothing(&self) -> bool {
-        self.phase == Phase::Open && self.guards.is_empty() && matches!(self.dialect.watch(), Watch::Nothing)
-    }
-
     /// When [`Event::Wake`] is due.
     pub fn wakes_at(&self) -> Option<UnixMillis> {
         let deadline = self.deadline.map(|(at, _)| at);
@@ -341,6 +336,10 @@ impl Session {
 
     /// Decides about one message of a client that may talk.
     fn judge(&mut self, message: Message, now: UnixMillis, out: &mut Vec<Action>) {
+        // Before the dialect, which may send on whatever it is given: a login to us is never the exchange's to see.
+        if self.speaks_to_us && looks_like_login(&message) && self.is_reauthentication(&message, now, out) {
+            return;
+        }
         let reading = self.dialect.read(&message);
         let permit = self.permit.as_ref().expect("a session opens only with a permit");
         let scope = permit.scope();
@@ -352,9 +351,6 @@ impl Session {
             },
             Err(why) => why,
         };
-        if why == Refusal::Unknown && self.is_reauthentication(&message, out) {
-            return;
-        }
         let lacking = if let Refusal::NotPermitted(right) = why { Some(right) } else { None };
         out.push(Action::Refused(Refused { slug: why.slug(), operation: reading.operation, lacking }));
         if message.kind() == Kind::Binary && why == Refusal::Malformed {
@@ -363,9 +359,17 @@ impl Session {
         self.turn(now, out, |dialect, steps| dialect.refuse(&message, &reading, why, now, steps));
     }
 
-    /// A login in an open session proves the client anew.
-    fn is_reauthentication(&mut self, message: &Message, out: &mut Vec<Action>) -> bool {
+    /// A login in an open session proves the client anew. Only a token of ours counts: a server of one's own may have
+    /// a login that looks like this.
+    fn is_reauthentication(&mut self, message: &Message, now: UnixMillis, out: &mut Vec<Action>) -> bool {
         let FirstMessage::Login { token, account } = read_first_message(message) else { return false };
+        if !token.expose().starts_with(JWT_START) {
+            return false;
+        }
+        if let Some(permit) = self.permit.as_ref().filter(|permit| permit.method() == Method::NoAuth) {
+            out.push(Action::ToClient(notice::connected(self.id, permit, now)));
+            return true;
+        }
         self.judge_login(token, account, out);
         true
     }
@@ -475,8 +479,9 @@ impl Session {
         }
     }
 
-    /// Overwrites the secret from now on, plain and with its slashes escaped as JSON may have them.
-    fn guard(&mut self, secret: &Secret) {
+    /// Overwrites the secret wherever the exchange sends it from now on, plain and with its slashes escaped as JSON
+    /// may have them.
+    pub fn guard(&mut self, secret: &Secret) {
         let plain = secret.expose();
         if plain.len() < GUARDED_BYTES_MIN {
             return;
@@ -506,6 +511,16 @@ impl Session {
 
 /// Kraken says one frame before a login, Bitfinex one, or three while it restarts.
 const EARLY_MAX: usize = 64;
+/// How every JWT begins: `{"` in base64url.
+const JWT_START: &[u8] = b"eyJ";
+
+/// True if the message could be a login to us; cheap enough for every message.
+fn looks_like_login(message: &Message) -> bool {
+    message.len() <= FIRST_MESSAGE_BYTES_MAX
+        && message.payload().first() == Some(&b'{')
+        && memchr::memmem::find(message.payload(), JWT_START).is_some()
+}
+
 /// Shorter than any key or token of a venue; overwriting something this short would hit ordinary data.
 const GUARDED_BYTES_MIN: usize = 8;
 /// An API key and three tokens, each in two spellings.

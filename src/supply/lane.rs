@@ -83,7 +83,7 @@ pub enum LaneStopped {
     /// The exchange refused nonces again and again. Ends by [`NonceLane::unfreeze`] alone.
     #[error(
         "the exchange refused several nonces as too small; end every other program that uses this key, check the \
-         clock, then unfreeze the account"
+         clock, then start the proxy anew"
     )]
     Frozen,
     /// The exchange takes no greater number.

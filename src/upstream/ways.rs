@@ -11,11 +11,12 @@ use crate::secret::Secret;
 use crate::tls::Connector;
 use crate::venue::{Endpoint, EndpointKind, Venue};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// One door of a venue.
 #[derive(Clone, Copy)]
@@ -69,6 +70,26 @@ pub enum BadWay {
 struct Place {
     target: Target,
     path: PathAndQuery,
+    /// Until when the exchange asked us to stay away (`Retry-After`), and with which status.
+    away: Mutex<Option<(Instant, StatusCode)>>,
+}
+
+impl Place {
+    /// Fails while the exchange has asked us to stay away: dialling on would make it longer, for all accounts.
+    fn check(&self) -> Result<(), NotOpened> {
+        match *self.away.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((until, status)) if Instant::now() < until => {
+                Err(NotOpened::Status { status, retry_after: Some(until - Instant::now()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&self, error: &NotOpened) {
+        if let NotOpened::Status { status, retry_after: Some(wait) } = error {
+            *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now() + *wait, *status));
+        }
+    }
 }
 
 type Places = BTreeMap<&'static str, Arc<Place>>;
@@ -118,7 +139,8 @@ impl Upstream {
                 value.set_sensitive(true);
                 dial.headers.push((HeaderName::from_static(name), value));
             }
-            open_websocket(&place.target, &dial, &limits, &resolver).await
+            place.check()?;
+            open_websocket(&place.target, &dial, &limits, &resolver).await.inspect_err(|error| place.note(error))
         }
     }
 
@@ -165,5 +187,6 @@ fn place(endpoint: &Endpoint, way: &Way) -> Result<Place, BadWay> {
     target.addresses.clone_from(&way.addresses);
     let path = if endpoint.path.is_empty() { own_path } else { endpoint.path };
     let path = if path.is_empty() { "/" } else { path };
-    Ok(Place { target, path: PathAndQuery::try_from(path).map_err(|_| BadWay::Path)? })
+    let path = PathAndQuery::try_from(path).map_err(|_| BadWay::Path)?;
+    Ok(Place { target, path, away: Mutex::default() })
 }

@@ -9,7 +9,7 @@ mod acts;
 mod login;
 mod v2;
 
-use super::{Dialect, Endpoint, EndpointKind, NonceRules, Venue};
+use super::{Comeback, Dialect, Endpoint, EndpointKind, NonceRules, Venue};
 use crate::credential::SecretFormat;
 use crate::fresh::NonceUnit;
 
@@ -52,6 +52,12 @@ impl Venue for Bitfinex {
     /// At most 2^53 - 1: nanoseconds do not fit.
     fn nonces(&self) -> NonceRules {
         NonceRules { unit: NonceUnit::Microseconds, max: 9_007_199_254_740_991 }
+    }
+
+    /// bitfinex-api-py comes back after a close with 1012 (or none) and an upgrade answered with 408, and gives up at
+    /// every other code and status (its `_connect` and `start`, version 4.0.0).
+    fn comeback(&self) -> Comeback {
+        Comeback { status: Some(408), close: Some(1012) }
     }
 
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect> {

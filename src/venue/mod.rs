@@ -63,8 +63,22 @@ pub trait Venue: Sync {
         Vec::new()
     }
 
+    /// What makes this venue's own client libraries come back, where they do not take the usual answers for that.
+    fn comeback(&self) -> Comeback {
+        Comeback::default()
+    }
+
     /// Begins a conversation at one of the venue's socket endpoints.
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect>;
+}
+
+/// What an unmodified bot of a venue is told so that it tries again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Comeback {
+    /// The status of an upgrade that cannot be made just now. `None`: the usual one.
+    pub status: Option<u16>,
+    /// The close code of a session that ends through no fault of its client. `None`: the usual one.
+    pub close: Option<u16>,
 }
 
 /// One door of a venue.
