@@ -336,8 +336,9 @@ impl Session {
 
     /// Decides about one message of a client that may talk.
     fn judge(&mut self, message: Message, now: UnixMillis, out: &mut Vec<Action>) {
-        // Before the dialect, which may send on whatever it is given: a login to us is never the exchange's to see.
-        if self.speaks_to_us && looks_like_login(&message) && self.is_reauthentication(&message, now, out) {
+        // Before the dialect, which may send on whatever it is given: a token of ours is never the exchange's to see. A
+        // login with anything else could be that of a server of one's own.
+        if self.speaks_to_us && may_hold_token(&message) && self.is_reauthentication(&message, now, out) {
             return;
         }
         let reading = self.dialect.read(&message);
@@ -351,6 +352,9 @@ impl Session {
             },
             Err(why) => why,
         };
+        if why == Refusal::Unknown && self.is_reauthentication(&message, now, out) {
+            return;
+        }
         let lacking = if let Refusal::NotPermitted(right) = why { Some(right) } else { None };
         out.push(Action::Refused(Refused { slug: why.slug(), operation: reading.operation, lacking }));
         if message.kind() == Kind::Binary && why == Refusal::Malformed {
@@ -359,13 +363,9 @@ impl Session {
         self.turn(now, out, |dialect, steps| dialect.refuse(&message, &reading, why, now, steps));
     }
 
-    /// A login in an open session proves the client anew. Only a token of ours counts: a server of one's own may have
-    /// a login that looks like this.
+    /// A login in an open session proves the client anew.
     fn is_reauthentication(&mut self, message: &Message, now: UnixMillis, out: &mut Vec<Action>) -> bool {
         let FirstMessage::Login { token, account } = read_first_message(message) else { return false };
-        if !token.expose().starts_with(JWT_START) {
-            return false;
-        }
         if let Some(permit) = self.permit.as_ref().filter(|permit| permit.method() == Method::NoAuth) {
             out.push(Action::ToClient(notice::connected(self.id, permit, now)));
             return true;
@@ -511,14 +511,14 @@ impl Session {
 
 /// Kraken says one frame before a login, Bitfinex one, or three while it restarts.
 const EARLY_MAX: usize = 64;
-/// How every JWT begins: `{"` in base64url.
-const JWT_START: &[u8] = b"eyJ";
+/// How every JWT begins as a JSON text: `{"` in base64url.
+const JWT_IN_JSON: &[u8] = b"\"eyJ";
 
-/// True if the message could be a login to us; cheap enough for every message.
-fn looks_like_login(message: &Message) -> bool {
+/// True if the message could be a login with a JWT; cheap enough for every message.
+fn may_hold_token(message: &Message) -> bool {
     message.len() <= FIRST_MESSAGE_BYTES_MAX
         && message.payload().first() == Some(&b'{')
-        && memchr::memmem::find(message.payload(), JWT_START).is_some()
+        && memchr::memmem::find(message.payload(), JWT_IN_JSON).is_some()
 }
 
 /// Shorter than any key or token of a venue; overwriting something this short would hit ordinary data.
