@@ -320,6 +320,7 @@ async fn a_client_that_closes_with_orders_unanswered_leaves_a_record_of_them() {
     }
     bot.raw(&close_frame(1000, b"")).await;
     assert_eq!(bot.closed().await.0, 1000);
+    drop(bot);
     log.wait_for(&["session closed", "client_closed", "\"unanswered\":3"]).await;
     house.kraken_exchange().faults().clear();
     eventually("the exchange's socket closes", || house.kraken().sockets_live() == 0).await;
@@ -516,6 +517,7 @@ async fn a_venue_s_own_close_code_reaches_the_client_and_a_registered_one_does_n
         let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
         house.kraken_exchange().faults().close_all(sent, "told by the exchange");
         assert_eq!(bot.closed().await, (told, "upstream_closed".to_owned()), "{sent}");
+        drop(bot);
         log.wait_for(&["session closed", "upstream_closed", &format!("\"peer_code\":{logged}")]).await;
         log.clear();
     }
