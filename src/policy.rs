@@ -55,11 +55,6 @@ impl ClientPattern {
         Ok(Self { method, name: name.to_owned() })
     }
 
-    /// True if the pattern says how its clients prove who they are.
-    pub fn names_method(&self) -> bool {
-        self.method.is_some()
-    }
-
     /// True for the pattern `anonymous`.
     pub fn is_anonymous(&self) -> bool {
         self.method == Some(Method::Anonymous)
@@ -69,7 +64,7 @@ impl ClientPattern {
         match (self.method, method) {
             (Some(Method::Anonymous), Method::Anonymous) => return true,
             (_, Method::Anonymous) | (Some(Method::Anonymous), _) => return false,
-            // Whoever comes in unproved is taken for any client: `unsafe_no_auth` means just that.
+            // Whoever comes in unproved is judged by name alone: `unsafe_no_auth` means just that.
             (Some(_) | None, Method::NoAuth) | (None, _) => {}
             (Some(wanted), method) => {
                 if wanted != method {
@@ -164,6 +159,7 @@ impl Policy {
     ///
     /// `wish` is the account that the client named. Without one, a single account must fit.
     pub fn authorize(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
+        let wish = wish.map_or(Wish::Any, Wish::This);
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
         Ok(Permit {
@@ -179,7 +175,9 @@ impl Policy {
 
     /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
     pub fn renew(&self, permit: &mut Permit, who: &Principal, route: &Route) -> Result<(), Denied> {
-        let terms = self.terms(who.name(), who.method(), who.scope(), route, permit.account.as_ref())?;
+        let wish = Wish::same_as(permit);
+        let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        permit.method = who.method();
         permit.scope = terms.scope;
         permit.ends_at = who.ends_at();
         Ok(())
@@ -191,7 +189,7 @@ impl Policy {
         method: Method,
         asked: Option<Scope>,
         route: &Route,
-        wish: Option<&AccountName>,
+        wish: Wish<'_>,
     ) -> Result<Terms, Denied> {
         let venue = route.venue.name();
         let fitting = || self.grants.iter().filter(|grant| grant.client.matches(name, method));
@@ -202,11 +200,12 @@ impl Policy {
         accounts.sort();
         accounts.dedup();
         let account = match wish {
-            Some(wish) => Some(*accounts.iter().find(|account| **account == wish).ok_or(Denied::NotThatAccount)?),
-            None if accounts.len() > 1 => {
+            Wish::This(wish) => Some(*accounts.iter().find(|account| **account == wish).ok_or(Denied::NotThatAccount)?),
+            Wish::Any if accounts.len() > 1 => {
                 return Err(Denied::WhichAccount(accounts.into_iter().cloned().collect()));
             }
-            None => accounts.first().copied(),
+            Wish::Any => accounts.first().copied(),
+            Wish::None => None,
         };
 
         let applying: Vec<&Grant> = fitting()
@@ -225,7 +224,7 @@ impl Policy {
     /// True if a permit of an earlier policy would be given again. Scopes are not widened or narrowed under a live
     /// session: one whose grant changed ends, and the client comes back.
     pub fn still_grants(&self, permit: &Permit, route: &Route) -> bool {
-        self.terms(&permit.client, permit.method, None, route, permit.account.as_ref())
+        self.terms(&permit.client, permit.method, None, route, Wish::same_as(permit))
             .is_ok_and(|terms| permit.scope.iter().all(|right| terms.scope.holds(right)))
     }
 
@@ -282,6 +281,22 @@ impl Upkeep {
     /// The account.
     pub fn account(&self) -> &AccountName {
         &self.account
+    }
+}
+
+/// Which account somebody wants to use.
+#[derive(Clone, Copy)]
+enum Wish<'a> {
+    This(&'a AccountName),
+    /// The one that fits.
+    Any,
+    /// None: public data.
+    None,
+}
+
+impl<'a> Wish<'a> {
+    fn same_as(permit: &'a Permit) -> Self {
+        permit.account.as_ref().map_or(Wish::None, Wish::This)
     }
 }
 

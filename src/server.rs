@@ -82,7 +82,11 @@ pub async fn serve(
     drop(listener);
     connections.close();
     door.sessions.close();
-    let emptied = async { tokio::join!(connections.wait(), door.sessions.wait()) };
+    // One after the other: a connection that is being answered may still become a session.
+    let emptied = async {
+        connections.wait().await;
+        door.sessions.wait().await;
+    };
     tokio::time::timeout(limits.drain_timeout, emptied).await.is_ok()
 }
 

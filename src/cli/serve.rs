@@ -97,22 +97,31 @@ fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
     let path = paths.iter().find(|path| **path == "/kraken/v2").or(paths.first()).copied();
     if let (Tls::Directory(directory), Some(_), Some(path)) = (&config.listen.tls, &config.clients.jwt, path) {
         super::say("\nPaste this to see one log in (Python, `pip install websockets`):\n");
-        super::say(first_bot(args.config.as_deref(), &directory.join("ca.pem"), port, path));
+        super::say(first_bot(args, port, &directory.join("ca.pem"), path));
     }
 }
 
-/// A command that mints a token, connects and prints what comes.
-fn first_bot(config: Option<&Path>, authority: &Path, port: u16, path: &str) -> String {
+/// One line that mints a token, connects and prints what comes.
+fn first_bot(args: &ConfigArgs, port: u16, authority: &Path, path: &str) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "countersign".into());
-    let config = config.map(|file| format!(" --config {}", quoted(file))).unwrap_or_default();
-    let (program, authority) = (quoted(&program), quoted(authority));
+    let config = args.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", shown(path)));
+    let (program, authority) = (shown(&program), shown(authority));
     format!(
-        "SSL_CERT_FILE={authority} TOKEN=$({program}{config} token --subject bot-a) python3 -c 'import os, json\n\
+        "SSL_CERT_FILE={authority} TOKEN=$({program} token{config} --subject bot-a) python3 -c 'import os, json\n\
          from websockets.sync.client import connect\n\
          with connect(\"wss://localhost:{port}{path}\") as socket:\n\
          \x20   socket.send(json.dumps({{\"type\": \"auth\", \"token\": os.environ[\"TOKEN\"]}}))\n\
          \x20   print(socket.recv())'\n"
     )
+}
+
+/// The path as somebody in this folder would write it in a shell.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(&here) {
+        Ok(below) => format!("./{}", quoted(below)),
+        Err(_) => quoted(path),
+    }
 }
 
 /// A path as one word of a shell.

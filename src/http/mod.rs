@@ -24,7 +24,9 @@ use crate::upstream::Opened;
 use crate::venue::{Manner, Route};
 use bytes::Bytes;
 use head::BadHead;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -179,6 +181,9 @@ impl Refusal {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
         }
@@ -214,7 +219,7 @@ async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<
         None => {
             let now = house.clock.now();
             let unproved = take_unproved(house, connection.source, now)?;
-            (Session::unproved(id, route, policy, limits, now), None, Some(unproved))
+            (Session::unproved(id, route, policy, limits, now).wishing_for(wish), None, Some(unproved))
         }
     };
     let arriving = Arriving { session, connection: Arc::clone(connection), opened, unproved };
@@ -246,9 +251,10 @@ fn find_route(door: &Door, connection: &Connection, host: &str, path: &str) -> R
 
 /// The account that the client names in the header `countersign-account`.
 fn account_wish(headers: &HeaderMap) -> Result<Option<AccountName>, Refusal> {
-    let Some(value) = headers.get("countersign-account") else { return Ok(None) };
-    let name = value.to_str().ok().and_then(|text| AccountName::parse(text).ok());
-    name.map(Some).ok_or_else(|| Refusal::new(End::AuthenticationFailed, "`countersign-account` names no account"))
+    let mut values = headers.get_all("countersign-account").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let name = value.to_str().ok().and_then(|text| AccountName::parse(text).ok()).filter(|_| values.next().is_none());
+    name.map(Some).ok_or_else(|| Refusal::new(End::AuthenticationFailed, "`countersign-account` names no one account"))
 }
 
 /// Who the client is, if it proved that with the upgrade. All its proofs must name one client.

@@ -100,7 +100,8 @@ impl FailureBudget {
     fn is_spent(&self, source: Source, now: UnixMillis) -> bool {
         let times = self.failures.get(&source);
         times.is_some_and(|times| {
-            times.len() >= self.limits.failures_max && times.iter().all(|at| now.since(*at) < self.limits.within)
+            times.len() >= self.limits.failures_max
+                && times.iter().all(|at| *at <= now && now.since(*at) < self.limits.within)
         })
     }
 

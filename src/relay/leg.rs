@@ -69,6 +69,8 @@ pub(super) struct Leg {
     is_closed_by_peer: bool,
     /// The peer sent what cannot be read, so nothing behind it can.
     is_unreadable: bool,
+    /// Everything that had come was taken, down to the TCP socket.
+    is_drained: bool,
 }
 
 impl Leg {
@@ -92,12 +94,20 @@ impl Leg {
             is_dirty: false,
             is_closed_by_peer: false,
             is_unreadable: false,
+            is_drained: false,
         }
     }
 
     /// The next thing that the peer sent.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        let incoming = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+        // Both legs are asked after every message. WebSocket and TLS clear a buffer each before they find out that
+        // nothing came, so the TCP socket is asked first. Its error, if it has one, is theirs to tell.
+        if self.is_drained && self.socket.get_ref().stream.tcp().poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.socket).poll_next(cx);
+        self.is_drained = next.is_pending();
+        let incoming = match ready!(next) {
             Some(Ok(WsMessage::Text(text))) => Incoming::Message(Message::from_peer(Kind::Text, text.into())),
             Some(Ok(WsMessage::Binary(bytes))) => Incoming::Message(Message::from_peer(Kind::Binary, bytes)),
             Some(Ok(WsMessage::Ping(payload))) => {

@@ -113,7 +113,7 @@ pub struct Session {
     dialect: Box<dyn Dialect>,
     phase: Phase,
     permit: Option<Permit>,
-    /// The account that the client named when it logged in.
+    /// The account that the client named, with the upgrade or when it logged in.
     wish: Option<AccountName>,
     /// True if the client logged in by a message of ours, and so understands our notices.
     speaks_to_us: bool,
@@ -134,6 +134,12 @@ impl Session {
         session.speaks_to_us = true;
         session.deadline = Some((now.plus(session.limits.auth_timeout), End::AuthenticationTimeout));
         session
+    }
+
+    /// The same, whose client has named an account with the upgrade already.
+    #[must_use]
+    pub fn wishing_for(self, wish: Option<AccountName>) -> Self {
+        Self { wish, ..self }
     }
 
     /// A session whose client was permitted with the upgrade. The exchange's socket is open already: the driver
@@ -252,16 +258,24 @@ impl Session {
 
     fn on_first_message(&mut self, message: &Message, now: UnixMillis, out: &mut Vec<Action>) {
         match read_first_message(message) {
-            FirstMessage::Login { token, account } => {
-                self.wish = account;
-                self.phase = Phase::Judging;
-                out.push(Action::Authenticate(Proof::Jwt(token)));
-            }
+            FirstMessage::Login { token, account } => self.judge_login(token, account, out),
             FirstMessage::Ping => out.push(Action::ToClient(notice::pong(now))),
             FirstMessage::TokenMissing => self.close(End::TokenMissing, out),
             FirstMessage::NotALogin => self.close(End::AuthenticationRequired, out),
             FirstMessage::TooLong => self.close(End::ClientMessageTooBig, out),
         }
+    }
+
+    /// Has the token of a login verified. A client that names two accounts means one of them, and orders on the other
+    /// would be real: it gets neither.
+    fn judge_login(&mut self, token: Secret, account: Option<AccountName>, out: &mut Vec<Action>) {
+        let named = self.permit.as_ref().and_then(Permit::account).or(self.wish.as_ref());
+        if account.is_some() && named.is_some() && account.as_ref() != named {
+            return self.close(End::AuthenticationFailed, out);
+        }
+        self.wish = account.or(self.wish.take());
+        self.phase = Phase::Judging;
+        out.push(Action::Authenticate(Proof::Jwt(token)));
     }
 
     fn on_authenticated(
@@ -351,9 +365,8 @@ impl Session {
 
     /// A login in an open session proves the client anew.
     fn is_reauthentication(&mut self, message: &Message, out: &mut Vec<Action>) -> bool {
-        let FirstMessage::Login { token, .. } = read_first_message(message) else { return false };
-        self.phase = Phase::Judging;
-        out.push(Action::Authenticate(Proof::Jwt(token)));
+        let FirstMessage::Login { token, account } = read_first_message(message) else { return false };
+        self.judge_login(token, account, out);
         true
     }
 

@@ -13,7 +13,9 @@ use crate::policy::Upkeep;
 use crate::store::{KeyFingerprint, Store, StoreError, StoredToken};
 use crate::upstream::{self, Door, Fate, HttpConnection, NotOpened, Upstream};
 use crate::venue::{LoginOutcome, Minted, NotMinted, SignedRequest, Venue};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use http_body_util::Full;
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -28,6 +30,10 @@ const MAILBOX: usize = 1024;
 
 /// The answer to a token request is some hundred bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Logins that the exchange refuses in a row before the key is left alone.
+const REFUSED_LOGINS_MAX: u32 = 3;
+/// For how long a refused key is left alone.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// How long a write of the state waits after one that failed.
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -165,6 +171,8 @@ impl Account {
             reserving: None,
             reserve_not_before: Instant::now(),
             retried: false,
+            refused_logins: 0,
+            no_login_before: None,
         };
         let running = tokio::spawn(task.run(orders));
         Ok((Self { name, signer, mailbox }, running))
@@ -246,6 +254,9 @@ struct Task {
     /// The block that is being written. A writer that is lost must not keep the lane waiting for it.
     reserving: Option<(Reservation, JoinHandle<Result<(), StoreError>>)>,
     reserve_not_before: Instant,
+    refused_logins: u32,
+    /// Set while a key that the exchange refuses is left alone: repeats would lock it out.
+    no_login_before: Option<Instant>,
     /// True while a token request is repeated that was refused for its nonce: once, since nothing was bought.
     retried: bool,
 }
@@ -269,9 +280,7 @@ impl Task {
                 Happening::Order(Some(order)) => self.take(order),
                 Happening::LoginSettled(outcome) => {
                     self.holder = Holder::Nobody;
-                    if outcome == Some(LoginOutcome::NonceTooSmall) {
-                        self.resync();
-                    }
+                    self.on_login(outcome);
                 }
                 Happening::Answered(fate) => {
                     self.holder = Holder::Nobody;
@@ -293,16 +302,35 @@ impl Task {
         }
     }
 
+    fn on_login(&mut self, outcome: Option<LoginOutcome>) {
+        match outcome {
+            Some(LoginOutcome::Accepted) => self.refused_logins = 0,
+            Some(LoginOutcome::NonceTooSmall) => self.resync(),
+            Some(LoginOutcome::Refused) => {
+                self.refused_logins += 1;
+                if self.refused_logins >= REFUSED_LOGINS_MAX {
+                    error!(account = %self.name, pause_s = REFUSED_PAUSE.as_secs(),
+                        "the exchange refused the key again and again; check that it is right and has its permissions");
+                    self.no_login_before = Some(Instant::now() + REFUSED_PAUSE);
+                }
+            }
+            // The caller is gone, or the exchange did not answer in time.
+            None => {}
+        }
+    }
+
     fn start_what_is_due(&mut self) {
         let now = self.clock.now();
         if self.venue.minting().is_some() && self.is_mint_wanted(now) {
             self.start_connecting();
         }
-        if matches!(self.holder, Holder::Nobody) {
-            self.lease_the_next(now);
-        }
+        // First what is on disk, then what is handed out: an account whose disk was full goes on when it no longer is.
         if self.reserving.is_none() && self.reserve_not_before <= Instant::now() {
             self.reserve_ahead(now);
+        }
+        if matches!(self.holder, Holder::Nobody) {
+            self.lease_the_next(now);
+            self.reserve_ahead_of_half(now);
         }
     }
 
@@ -328,11 +356,21 @@ impl Task {
         let nonce = match self.lane.next_nonce() {
             Ok(Some(nonce)) => nonce,
             Ok(None) => return,
+            // The write that would end this is under way.
+            Err(LaneStopped::NotPersisted) if self.reserving.is_some() => return,
             Err(stopped) => return self.on_stopped(stopped, now),
         };
         if let (Some(connection), Some(minting)) = (self.connection.take(), self.venue.minting()) {
-            let request = minting.request(&self.signer, nonce);
-            self.holder = Holder::Minting(Box::pin(send(connection, request, self.limits.answer_timeout)));
+            match built(&minting.request(&self.signer, nonce)) {
+                Ok(request) => {
+                    let sending = send(connection, request, self.limits.answer_timeout);
+                    self.holder = Holder::Minting(Box::pin(sending));
+                }
+                Err(error) => {
+                    error!(account = %self.name, %error, "the token request cannot be written; check the key's file");
+                    self.on_mint_failed(NotMinted::Credential);
+                }
+            }
         } else if let Some(reply) = self.leases.pop_front() {
             let (settled, outcome) = oneshot::channel();
             // A caller that is gone drops the lease with its answer, which frees the lane at once.
@@ -350,6 +388,13 @@ impl Task {
             for reply in self.buyers.drain(..) {
                 let _ = reply.send(Err(stopped.into()));
             }
+        }
+    }
+
+    /// The next block is wanted as soon as half of the last one is used, and not only at the next request.
+    fn reserve_ahead_of_half(&mut self, now: UnixMillis) {
+        if self.reserving.is_none() && self.reserve_not_before <= Instant::now() {
+            self.reserve_ahead(now);
         }
     }
 
@@ -383,6 +428,9 @@ impl Task {
     fn take(&mut self, order: Order) {
         let now = self.clock.now();
         match order {
+            Order::Lease(reply) if self.no_login_before.is_some_and(|at| Instant::now() < at) => {
+                let _ = reply.send(Err(NotMinted::Credential.into()));
+            }
             Order::Lease(reply) => self.leases.push_back(reply),
             Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
             Order::Token { reply, .. } if self.venue.minting().is_none() => {
@@ -517,20 +565,22 @@ async fn after(wait: Option<Duration>) {
     }
 }
 
-/// Writes one signed request, and waits for its whole answer.
-async fn send(mut connection: HttpConnection, request: SignedRequest, limit: Duration) -> Fate {
+/// The request as hyper takes it.
+fn built(request: &SignedRequest) -> Result<http::Request<Full<Bytes>>, http::Error> {
     let mut builder = http::Request::builder().method(request.method).uri(&request.path);
     for (name, value) in &request.headers {
-        let Ok(mut value) = HeaderValue::from_bytes(value.expose()) else { return Fate::Unknown };
+        let mut value = HeaderValue::from_bytes(value.expose())?;
         value.set_sensitive(true);
         builder = builder.header(HeaderName::from_static(name), value);
     }
-    match builder.body(request.body.into()) {
-        Ok(request) => match connection.ready().await {
-            Ok(()) => connection.send(request, limit, ANSWER_BYTES_MAX).await,
-            Err(_) => Fate::Unsent(Box::new(request)),
-        },
-        Err(_) => Fate::Unknown,
+    builder.body(request.body.clone().into())
+}
+
+/// Writes one signed request, and waits for its whole answer.
+async fn send(mut connection: HttpConnection, request: http::Request<Full<Bytes>>, limit: Duration) -> Fate {
+    match connection.ready().await {
+        Ok(()) => connection.send(request, limit, ANSWER_BYTES_MAX).await,
+        Err(_) => Fate::Unsent(Box::new(request)),
     }
 }
 

@@ -36,16 +36,14 @@ impl TokenLife {
 
     /// True if a new token should be bought now.
     pub fn is_due(&self, now: UnixMillis) -> bool {
-        let wants_one = match &self.token {
-            Some(_) => self.refresh_at <= now,
-            None => true,
-        };
+        let wants_one = self.usable(now).is_none() || self.refresh_at <= now;
         wants_one && self.may_try(now)
     }
 
     /// True if the wait after the last failure is over.
     pub fn may_try(&self, now: UnixMillis) -> bool {
-        self.not_before <= now
+        // A wait that is longer than any that we set is a clock that was put back.
+        self.not_before <= now || self.not_before.since(now) > BACKOFF_REFUSED
     }
 
     /// When [`TokenLife::is_due`] can become true by the passing of time.
@@ -139,6 +137,21 @@ mod tests {
         life.failed(NotMinted::Credential, MINTED, 0.0);
         assert!(!life.is_due(MINTED.plus(Duration::from_secs(299))));
         assert!(life.is_due(MINTED.plus(Duration::from_secs(300))));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_does_not_keep_anybody_waiting() {
+        let mut life = TokenLife::default();
+        life.failed(NotMinted::Unavailable, MINTED.plus(Duration::from_secs(3600)), 1.0);
+        assert!(life.is_due(MINTED));
+    }
+
+    #[test]
+    fn a_token_too_short_lived_to_be_refreshed_ahead_is_renewed_when_it_is_no_longer_usable() {
+        let mut life = TokenLife::default();
+        life.renewed(Secret::from("token".to_owned()), MINTED, MINTED.plus(Duration::from_secs(30)));
+        let now = MINTED.plus(Duration::from_secs(21));
+        assert!(life.usable(now).is_none() && life.is_due(now));
     }
 
     #[test]

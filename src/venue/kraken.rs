@@ -141,7 +141,12 @@ const EXPIRES_MAX: u64 = 86_400;
 fn refusal(error: &str) -> NotMinted {
     match error {
         "EAPI:Invalid nonce" => NotMinted::NonceTooSmall,
-        "EAPI:Invalid key" | "EAPI:Invalid signature" | "EGeneral:Permission denied" => NotMinted::Credential,
+        // Repeats make a lockout longer.
+        "EAPI:Invalid key"
+        | "EAPI:Invalid signature"
+        | "EGeneral:Permission denied"
+        | "EGeneral:Temporary lockout"
+        | "EAuth:Account temporary disabled" => NotMinted::Credential,
         _ => NotMinted::Unavailable,
     }
 }

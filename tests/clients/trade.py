@@ -76,7 +76,7 @@ async def log_in(bot):
 
 async def kraken(bot, is_native):
     # Under the exchange's own name the bot is the one that it always was, and sends a token that means nothing.
-    token = {"token": "local"} if is_native else {}
+    token = {"token": "no-token-here"} if is_native else {}
     if not is_native:
         await log_in(bot)
 
@@ -102,7 +102,7 @@ async def kraken(bot, is_native):
 
 async def bitfinex(bot, is_native):
     if is_native:
-        await bot.send({"event": "auth", "apiKey": "local", "authSig": "00", "authNonce": 1, "authPayload": "AUTH1"})
+        await bot.send({"event": "auth", "apiKey": "no-key-here", "authSig": "00", "authNonce": 1, "authPayload": "AUTH1"})
     else:
         await log_in(bot)
 

@@ -46,7 +46,7 @@ async function logIn() {
 
 async function kraken() {
   // Under the exchange's own name the bot is the one that it always was, and sends a token that means nothing.
-  const token = isNative ? { token: "local" } : {};
+  const token = isNative ? { token: "no-token-here" } : {};
   if (!isNative) await logIn();
   const ask = (req_id, method, params) => {
     send({ method, params: { ...params, ...token }, req_id });
@@ -67,7 +67,7 @@ async function kraken() {
 }
 
 async function bitfinex() {
-  if (isNative) send({ event: "auth", apiKey: "local", authSig: "00", authNonce: 1, authPayload: "AUTH1" });
+  if (isNative) send({ event: "auth", apiKey: "no-key-here", authSig: "00", authNonce: 1, authPayload: "AUTH1" });
   else await logIn();
   const told = (kind) => (it) => Array.isArray(it) && it[0] === 0 && it[1] === kind;
 

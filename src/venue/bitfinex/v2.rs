@@ -25,8 +25,10 @@ pub(super) struct Conversation {
     scope: Scope,
     /// The success event that clients are told, once there was one.
     success: Option<Message>,
+    /// We logged out to log in anew: the client does not hear of it.
+    awaits_logout: bool,
     unanswered: usize,
-    needles: Vec<Finder<'static>>,
+    needles: [Finder<'static>; 1],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +52,9 @@ impl Conversation {
             wish: Wish::default(),
             scope: Scope::NONE,
             success: None,
+            awaits_logout: false,
             unanswered: 0,
-            needles: vec![Finder::new("-req\""), Finder::new("\"unauth\"")],
+            needles: [Finder::new("-req\"")],
         }
     }
 
@@ -77,6 +80,7 @@ impl Conversation {
             (_, LoginState::In) => {
                 // A socket logs in once; what the client wishes can only be had by a login of its own.
                 out.push(Step::ToUpstream(Message::text(r#"{"event":"unauth"}"#)));
+                self.awaits_logout = true;
                 self.wish = wish;
                 self.ask_for_login(out);
             }
@@ -89,10 +93,12 @@ impl Conversation {
 
     /// The exchange's answer to our login. True: it was one, and the client does not see it.
     fn on_login_answer(&mut self, event: Object<'_>, out: &mut Steps) -> bool {
+        let name = event.get("event").and_then(Value::plain_str);
+        if name == Some("unauth") {
+            return std::mem::take(&mut self.awaits_logout);
+        }
         let LoginState::Sent { again } = self.login else { return false };
-        match event.get("event").and_then(Value::plain_str) {
-            // The end of a login before this one.
-            Some("unauth") => return true,
+        match name {
             Some("auth") => {}
             // An event of ours that was not understood at all.
             Some("error") if event.get("code").and_then(Value::as_u64).is_some_and(is_login_error) => {}
@@ -129,7 +135,9 @@ impl Conversation {
                 reading.operation = if name == "auth" { "auth" } else { "unauth" };
                 if self.is_private {
                     reading.edit = Edit::Login;
-                    reading.acts = Ok(Acts::one(Act::Read));
+                    // Either right needs the login; what it may carry is narrowed to them.
+                    let act = if self.scope.holds(Right::Read) { Act::Read } else { Act::Cancel };
+                    reading.acts = Ok(Acts::one(act));
                 }
                 return reading;
             }
@@ -262,7 +270,7 @@ impl Dialect for Conversation {
             return;
         }
         if reading.acts.is_ok_and(|acts| acts.iter().any(|act| act.right() == Right::Trade)) {
-            self.unanswered += 1;
+            self.unanswered += if reading.operation == "ox_multi" { operations(&message) } else { 1 };
         }
         out.push(Step::ToUpstream(message));
     }
@@ -318,6 +326,12 @@ impl Dialect for Conversation {
     fn unanswered(&self) -> usize {
         self.unanswered
     }
+}
+
+/// How many operations a batch has: each is answered by itself.
+fn operations(batch: &Message) -> usize {
+    let count = |document: &json::Document<'_>| Some(document.root().as_array()?.get(3)?.as_array()?.len());
+    json::read(batch.payload()).ok().as_ref().and_then(count).unwrap_or(1)
 }
 
 /// `[0,"n",[MTS,"on-req",…]]`: the exchange has taken an input or refused it.

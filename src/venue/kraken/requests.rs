@@ -5,6 +5,7 @@
 
 use crate::fresh::{Token, TokenId};
 use crate::message::Message;
+use crate::venue::wire::json::{Kind, Value};
 use crate::venue::{Edit, Event, Login, Reading, Step, Steps};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -19,6 +20,8 @@ pub(super) struct Requests {
     /// False on a public socket: there is nothing to put a token into.
     is_private: bool,
     token: Option<Token>,
+    /// True while the first token is awaited of a client that waits for `connected`.
+    is_greeting: bool,
     is_renewing: bool,
     pending: VecDeque<Pending>,
 }
@@ -38,7 +41,7 @@ struct Pending {
 
 impl Requests {
     pub(super) fn new(is_private: bool) -> Self {
-        Self { is_private, token: None, is_renewing: false, pending: VecDeque::new() }
+        Self { is_private, token: None, is_greeting: false, is_renewing: false, pending: VecDeque::new() }
     }
 
     pub(super) fn is_private(&self) -> bool {
@@ -57,14 +60,18 @@ impl Requests {
     pub(super) fn on_event(&mut self, event: Event, out: &mut Steps) {
         match event {
             Event::Opened { login: Login::AtOnce, .. } if self.is_private => {
+                self.is_greeting = true;
                 out.push(Step::NeedToken { refused: None });
             }
             Event::Opened { .. } => out.push(Step::Ready),
             Event::Fresh { fresh, .. } => {
                 if let Some(token) = fresh.token {
                     out.push(Step::Guard(token.secret.clone()));
-                    self.token = Some(token);
+                    // The first token only shows that one is to be had: it might be too old by the time of the first
+                    // private message, and a socket keeps the token that it first uses.
+                    self.token = Some(token).filter(|_| !self.is_greeting);
                 }
+                self.is_greeting = false;
                 self.is_renewing = false;
                 self.subscribe_again(out);
                 out.push(Step::Ready);
@@ -162,3 +169,10 @@ impl Requests {
         }
     }
 }
+
+/// A request's own id, which its answer repeats: a number as documented, or a short text.
+pub(super) fn is_id(id: Value<'_>) -> bool {
+    matches!(id.kind(), Kind::Number | Kind::String) && id.raw().len() <= ID_BYTES_MAX
+}
+
+const ID_BYTES_MAX: usize = 64;

@@ -5,7 +5,7 @@
 //! `subscriptionStatus`; the session overwrites it there.
 
 use super::acts::{EVENTS, SUBSCRIPTIONS, look_up};
-use super::requests::Requests;
+use super::requests::{Requests, is_id};
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
@@ -29,7 +29,7 @@ impl Conversation {
 
     fn read_object(&self, root: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        reading.reply_to = root.get("reqid").filter(|id| id.as_u64().is_some()).map(Value::span);
+        reading.reply_to = root.get("reqid").filter(|id| is_id(*id)).map(Value::span);
         let Some(event) = root.get("event").and_then(Value::plain_str) else { return reading };
         let subscription = root.get("subscription").map(Value::as_object);
         let is_misspelt = root.in_other_case(&["event", "reqid", "subscription", "token", "timeout"])

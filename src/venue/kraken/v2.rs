@@ -4,7 +4,7 @@
 //! `{"method":…,"req_id":…,"success":…}`, data `{"channel":…,"type":…,"data":[…]}`.
 
 use super::acts::{CHANNELS, METHODS, look_up};
-use super::requests::Requests;
+use super::requests::{Requests, is_id};
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
@@ -28,7 +28,7 @@ impl Conversation {
 
     fn read_object(&self, root: Object<'_>) -> Reading {
         let mut reading = Reading::refused(Refusal::Unknown);
-        reading.reply_to = root.get("req_id").filter(|id| id.as_u64().is_some()).map(Value::span);
+        reading.reply_to = root.get("req_id").filter(|id| is_id(*id)).map(Value::span);
         let Some(method) = root.get("method").and_then(Value::plain_str) else {
             return reading;
         };
