@@ -98,12 +98,39 @@ fn the_search_finds_a_planted_secret_in_every_spelling() {
     assert_eq!(secrets.seen_in(b"a/secret+that is=planned"), Vec::<&str>::new());
 }
 
+/// What came out of a pipe so far, and the thread that reads it to its end.
+struct Printed {
+    name: &'static str,
+    text: Arc<Mutex<Vec<u8>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Printed {
+    fn collect(name: &'static str, mut pipe: impl std::io::Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&text);
+        let reading = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut piece) {
+                to.lock().unwrap().extend_from_slice(&piece[..count]);
+            }
+        });
+        Self { name, text, reading }
+    }
+
+    fn into_all(self) -> (&'static str, Vec<u8>) {
+        self.reading.join().unwrap();
+        let text = std::mem::take(&mut *self.text.lock().unwrap());
+        (self.name, text)
+    }
+}
+
 /// The program, running, with everything that it prints.
 struct Proxy {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    printed: [(&'static str, Arc<Mutex<Vec<u8>>>, JoinHandle<()>); 2],
+    printed: [Printed; 2],
     folder: Folder,
 }
 
@@ -113,19 +140,6 @@ fn program() -> Command {
     command
 }
 
-/// Collects what comes out of a pipe.
-fn collect(mut pipe: impl std::io::Read + Send + 'static) -> (Arc<Mutex<Vec<u8>>>, JoinHandle<()>) {
-    let collected = Arc::new(Mutex::new(Vec::new()));
-    let to = Arc::clone(&collected);
-    let reading = std::thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(count @ 1..) = pipe.read(&mut piece) {
-            to.lock().unwrap().extend_from_slice(&piece[..count]);
-        }
-    });
-    (collected, reading)
-}
-
 impl Proxy {
     async fn start(format: &str, exchange: &Exchange) -> Self {
         let folder = Folder::new();
@@ -133,10 +147,10 @@ impl Proxy {
         std::fs::write(&file, exchange.config(folder.path())).unwrap();
         let arguments = ["serve", "--log-format", format, "--log-level", "trace", "--config"];
         let mut child = program().args(arguments).arg(&file).spawn().unwrap();
-        let (stdout, reading_stdout) = collect(child.stdout.take().unwrap());
-        let (stderr, reading_stderr) = collect(child.stderr.take().unwrap());
-        let (address, admin) = listening(&stderr, &mut child).await;
-        let printed = [("stdout", stdout, reading_stdout), ("stderr", stderr, reading_stderr)];
+        let stdout = Printed::collect("stdout", child.stdout.take().unwrap());
+        let stderr = Printed::collect("stderr", child.stderr.take().unwrap());
+        let (address, admin) = listening(&stderr.text, &mut child).await;
+        let printed = [stdout, stderr];
         Self { child, address, admin, printed, folder }
     }
 
@@ -223,12 +237,7 @@ impl Proxy {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        let printed = self.printed.map(|(name, text, reading)| {
-            reading.join().unwrap();
-            let text = std::mem::take(&mut *text.lock().unwrap());
-            (name, text)
-        });
-        (printed.into(), self.folder)
+        (self.printed.map(Printed::into_all).into(), self.folder)
     }
 }
 
@@ -556,7 +565,7 @@ fn a_mistake_with_a_secret_in_it_is_told_without_the_secret() {
         format!("[[grants]]\nclient = \"{API_SECRET}\"\naccount = \"{API_SECRET}\"\nscope = [\"{API_SECRET}\"]\n"),
         format!("[clients.jwt]\nsecret = \"{API_SECRET}\"\nleeway = \"{API_SECRET}\"\n"),
         format!("[limits]\nping_interval = \"{API_SECRET}\"\nhead_bytes_max = 12345678901234567890\n"),
-        format!("{API_SECRET}"),
+        API_SECRET.to_owned(),
     ]
     .iter()
     .map(|toml| check(&[], &[], toml))

@@ -330,6 +330,23 @@ async fn a_client_that_closes_with_orders_unanswered_leaves_a_record_of_them() {
 }
 
 #[tokio::test]
+async fn a_last_cancel_is_not_overtaken_by_the_close_behind_it() {
+    let house = House::open().await;
+    let last = [frame(FIN | TEXT, br#"{"method":"cancel_all","req_id":1}"#), close_frame(1000, b"")].concat();
+    // A token is still to be had, or the whole login.
+    let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
+    bot.raw(&last).await;
+    drop(bot);
+    let mut bot = house.socket("/kraken/v2").await;
+    let login = format!(r#"{{"type":"auth","token":"{}"}}"#, house.token("bot-a"));
+    bot.raw(&[frame(FIN | TEXT, login.as_bytes()), last].concat()).await;
+    drop(bot);
+    eventually("both cancels arrive", || house.kraken().frames_received().len() == 2).await;
+    eventually("the exchange's sockets close", || house.kraken().sockets_live() == 0).await;
+    assert_eq!(closes_received(house.kraken()), [1000, 1000]);
+}
+
+#[tokio::test]
 async fn data_after_a_close_is_not_forwarded() {
     let house = House::open().await;
     let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
