@@ -320,12 +320,30 @@ async fn a_client_that_closes_with_orders_unanswered_leaves_a_record_of_them() {
     }
     bot.raw(&close_frame(1000, b"")).await;
     assert_eq!(bot.closed().await.0, 1000);
+    drop(bot);
     log.wait_for(&["session closed", "client_closed", "\"unanswered\":3"]).await;
     house.kraken_exchange().faults().clear();
     eventually("the exchange's socket closes", || house.kraken().sockets_live() == 0).await;
     let orders = house.kraken().frames_received();
     assert_eq!(orders.len(), 3, "what was sent before the close left, and nothing more: {orders:?}");
     assert_eq!(closes_received(house.kraken()), [1000]);
+}
+
+#[tokio::test]
+async fn a_last_cancel_is_not_overtaken_by_the_close_behind_it() {
+    let house = House::open().await;
+    let last = [frame(FIN | TEXT, br#"{"method":"cancel_all","req_id":1}"#), close_frame(1000, b"")].concat();
+    // A token is still to be had, or the whole login.
+    let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
+    bot.raw(&last).await;
+    drop(bot);
+    let mut bot = house.socket("/kraken/v2").await;
+    let login = format!(r#"{{"type":"auth","token":"{}"}}"#, house.token("bot-a"));
+    bot.raw(&[frame(FIN | TEXT, login.as_bytes()), last].concat()).await;
+    drop(bot);
+    eventually("both cancels arrive", || house.kraken().frames_received().len() == 2).await;
+    eventually("the exchange's sockets close", || house.kraken().sockets_live() == 0).await;
+    assert_eq!(closes_received(house.kraken()), [1000, 1000]);
 }
 
 #[tokio::test]
@@ -516,6 +534,7 @@ async fn a_venue_s_own_close_code_reaches_the_client_and_a_registered_one_does_n
         let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
         house.kraken_exchange().faults().close_all(sent, "told by the exchange");
         assert_eq!(bot.closed().await, (told, "upstream_closed".to_owned()), "{sent}");
+        drop(bot);
         log.wait_for(&["session closed", "upstream_closed", &format!("\"peer_code\":{logged}")]).await;
         log.clear();
     }

@@ -253,6 +253,7 @@ pub struct Running {
     server: JoinHandle<bool>,
     admin: JoinHandle<()>,
     accounts: Vec<JoinHandle<()>>,
+    writes: TaskTracker,
 }
 
 impl Running {
@@ -270,7 +271,11 @@ impl Running {
         self.admin.abort();
         for account in self.accounts {
             account.abort();
+            // Ended by us, or by a fault that has been logged: either way it is over.
+            let _ = account.await;
         }
+        self.writes.close();
+        self.writes.wait().await;
         has_emptied
     }
 }
@@ -324,6 +329,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let (draining, is_draining) = watch::channel(false);
     let mut opened = BTreeMap::new();
     let mut account_tasks = Vec::new();
+    let writes = TaskTracker::new();
     for account in &config.accounts {
         let Some(signer) = signers.remove(&account.name) else { continue };
         let venue = venue_of(account.venue);
@@ -382,6 +388,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         server,
         admin,
         accounts: account_tasks,
+        writes,
     })
 }
 

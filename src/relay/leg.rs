@@ -125,8 +125,11 @@ impl Leg {
             }
             Some(Ok(WsMessage::Pong(payload))) => Incoming::Pong(payload.len()),
             Some(Ok(WsMessage::Close(frame))) => {
+                // As with a ping: the answer is queued. Nothing else can be sent any more.
                 self.is_dirty = true;
                 self.is_closed_by_peer = true;
+                self.outbox.clear();
+                self.outbox_bytes = 0;
                 Incoming::Closed(frame.map_or(1005, |frame| frame.code.into()))
             }
             // Never read from a socket, by the library's documentation.
@@ -138,8 +141,12 @@ impl Leg {
         Poll::Ready(incoming)
     }
 
-    /// Puts a message into the outbox. Does not wait: whoever fills it looks at [`Leg::outbox_bytes`] first.
+    /// Puts a message into the outbox. Does not wait: whoever fills it looks at [`Leg::outbox_bytes`] first. A
+    /// peer that has closed takes nothing more.
     pub(super) fn push(&mut self, message: Message) {
+        if self.is_closed_by_peer {
+            return;
+        }
         self.outbox_bytes += cost(message.len());
         let kind = message.kind();
         let payload = message.into_payload();
@@ -154,18 +161,20 @@ impl Leg {
 
     /// Puts a protocol ping into the outbox.
     pub(super) fn ping(&mut self) {
-        self.outbox.push_back(WsMessage::Ping(Bytes::new()));
+        if !self.is_closed_by_peer {
+            self.outbox.push_back(WsMessage::Ping(Bytes::new()));
+        }
     }
 
     /// Puts a close frame behind everything that waits, or in its place. A peer that has closed gets its answer and
     /// nothing else.
     pub(super) fn close(&mut self, code: u16, reason: String, drop_waiting: bool) {
-        if drop_waiting || self.is_closed_by_peer {
-            self.outbox.clear();
-            self.outbox_bytes = 0;
-        }
         if self.is_closed_by_peer {
             return;
+        }
+        if drop_waiting {
+            self.outbox.clear();
+            self.outbox_bytes = 0;
         }
         self.outbox
             .push_back(WsMessage::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));

@@ -71,6 +71,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
         actions: Vec::with_capacity(8),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
+        waiting_close: None,
         sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
         policy: house.policy.clone(),
         draining: house.draining.clone(),
@@ -137,10 +138,12 @@ struct Relay {
     lease: Option<Lease>,
     jobs: FuturesUnordered<Job>,
     actions: Vec<Action>,
-    /// What the client sent while the session could take no message. It is read all the same, so that a close or the
-    /// end of the connection behind it is seen: a client that has died must not be logged in first.
+    /// What the client sent while the session could take no message. It is read all the same, so that the end of
+    /// the connection behind it is seen: a client that has died must not be logged in first.
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
+    /// The client's close, behind those.
+    waiting_close: Option<u16>,
     sleep: Pin<Box<Sleep>>,
     policy: watch::Receiver<Arc<Policy>>,
     draining: watch::Receiver<bool>,
@@ -248,6 +251,9 @@ impl Relay {
             self.waiting_bytes -= cost(message.len());
             return Poll::Ready(Happening::TurnOf(message));
         }
+        if let Some(code) = self.waiting_close {
+            return if takes_messages { Poll::Ready(Happening::Client(Incoming::Closed(code))) } else { Poll::Pending };
+        }
         if takes_messages || self.waiting_bytes < WAITING_BYTES_MAX {
             self.client.poll_read(cx).map(Happening::Client)
         } else {
@@ -301,7 +307,9 @@ impl Relay {
                 }
             }
             Incoming::Pong(payload_bytes) => self.client_pulse.on_pong(payload_bytes),
-            Incoming::Closed(code) => self.end = Some(End::ClientClosed(code)),
+            Incoming::Closed(code) if self.session.reads_client() => self.end = Some(End::ClientClosed(code)),
+            // `cancel_all` and a close are how a bot goes home: the one must not overtake the other.
+            Incoming::Closed(code) => self.waiting_close = Some(code),
             Incoming::Broken(broken) => self.end = Some(client_end(broken)),
         }
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
@@ -69,6 +70,8 @@ pub struct Settings {
     pub upstream: Arc<Upstream>,
     /// Its times and sizes.
     pub limits: Limits,
+    /// Counts the writes to the state folder, so that a house that closes can wait for the last one.
+    pub writes: TaskTracker,
 }
 
 /// Why an account cannot be opened.
@@ -157,6 +160,7 @@ impl Account {
             upkeep: settings.upkeep,
             upstream: settings.upstream,
             limits: settings.limits,
+            writes: settings.writes,
             store,
             clock,
             fingerprint,
@@ -240,6 +244,7 @@ struct Task {
     upkeep: Upkeep,
     upstream: Arc<Upstream>,
     limits: Limits,
+    writes: TaskTracker,
     store: Arc<Store>,
     clock: Clock,
     fingerprint: KeyFingerprint,
@@ -410,7 +415,7 @@ impl Task {
             warn!(account = %self.name, ?doubt, "the clock and the account's nonces disagree");
         }
         let (store, name, mark) = (Arc::clone(&self.store), self.name.clone(), reservation.mark());
-        let writing = tokio::task::spawn_blocking(move || store.write_mark(&name, &mark));
+        let writing = self.writes.spawn_blocking(move || store.write_mark(&name, &mark));
         self.reserving = Some((reservation, writing));
     }
 
@@ -483,7 +488,7 @@ impl Task {
             let _ = reply.send(Ok(token.clone()));
         }
         let (store, name, key) = (Arc::clone(&self.store), self.name.clone(), self.fingerprint);
-        tokio::task::spawn_blocking(move || {
+        self.writes.spawn_blocking(move || {
             if let Err(error) = store.write_token(&name, &key, &stored) {
                 warn!(account = %name, %error, "token not kept for the next start");
             }
@@ -515,7 +520,7 @@ impl Task {
 
     fn forget_stored_token(&self) {
         let (store, name) = (Arc::clone(&self.store), self.name.clone());
-        tokio::task::spawn_blocking(move || {
+        self.writes.spawn_blocking(move || {
             if let Err(error) = store.forget_token(&name) {
                 warn!(account = %name, %error, "a refused token is still in the state folder");
             }
