@@ -341,6 +341,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
             limits: account::Limits { hold_max: config.limits.hold_max, answer_timeout: config.limits.answer_timeout },
+            writes: writes.clone(),
         };
         let (handle, task) = Account::open(settings, Arc::clone(&store), clock.clone()).map_err(not_open)?;
         opened.insert(account.name.clone(), handle);
