@@ -5,6 +5,7 @@
 //! that comes from it.
 
 mod house;
+mod journal;
 mod leg;
 mod pulse;
 
@@ -14,9 +15,8 @@ use crate::fault;
 use crate::identity::budget::{Source, Unproved};
 use crate::identity::{NotAuthenticated, Principal};
 use crate::message::Message;
-use crate::names::AccountName;
-use crate::policy::{Permit, Policy};
-use crate::session::{Action, End, Event, Refused, Session};
+use crate::policy::Policy;
+use crate::session::{Action, End, Event, Session};
 use crate::supply::account::{Account, Lease, Unavailable};
 use crate::tls::Stream;
 use crate::upstream::NotOpened;
@@ -24,6 +24,7 @@ use crate::venue::{Comeback, LoginOutcome, Manner};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
+use journal::Journal;
 use leg::{Broken, Incoming, Leg, Peer, cost};
 use pulse::{ClientPulse, UpstreamPulse};
 use std::collections::VecDeque;
@@ -36,7 +37,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::Sleep;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 /// A client's socket after the upgrade.
 pub struct ClientSocket {
@@ -60,7 +61,6 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
     let mut relay = Relay {
         session,
         source,
-        peer,
         unproved,
         client,
         upstream: None,
@@ -77,8 +77,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
         draining: house.draining.clone(),
         is_upstream_next: false,
         unflushed: 0,
-        traffic: Traffic::default(),
-        started: Instant::now(),
+        journal: Journal::new(peer),
         end: None,
         house,
     };
@@ -88,7 +87,6 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
     let end = relay.relay().await;
     // Boxed, so that a session at rest does not hold the room that its end needs.
     Box::pin(relay.farewell(end)).await;
-    relay.log_end(end);
     end
 }
 
@@ -115,21 +113,10 @@ enum Happening {
     Time,
 }
 
-#[derive(Default)]
-struct Traffic {
-    messages_in: u64,
-    bytes_in: u64,
-    messages_out: u64,
-    bytes_out: u64,
-    /// Messages of the client that were not sent on.
-    refused: u64,
-}
-
 struct Relay {
     house: Arc<House>,
     session: Session,
     source: Source,
-    peer: SocketAddr,
     unproved: Option<Unproved>,
     client: Leg,
     upstream: Option<Leg>,
@@ -151,15 +138,12 @@ struct Relay {
     is_upstream_next: bool,
     /// Messages that were moved since the legs were last written.
     unflushed: u32,
-    traffic: Traffic,
-    started: Instant,
+    journal: Journal,
     end: Option<End>,
 }
 
 /// Messages that may be gathered before they are written, while more keep coming.
 const GATHERED_MAX: u32 = 32;
-/// Refusals that a session writes to the log; the end of the session tells how many there were.
-const REFUSALS_LOGGED_MAX: u64 = 20;
 /// Once so many bytes of messages wait for the session, the client is not read any more.
 const WAITING_BYTES_MAX: usize = 16 * 1024;
 
@@ -291,8 +275,7 @@ impl Relay {
         self.unflushed += 1;
         match incoming {
             Incoming::Message(message) => {
-                self.traffic.messages_in += 1;
-                self.traffic.bytes_in += message.len() as u64;
+                self.journal.client_sent(message.len());
                 self.client_pulse.on_message(self.client.bytes_read(), Instant::now());
                 if self.session.reads_client() {
                     self.take_from_client(message);
@@ -340,8 +323,7 @@ impl Relay {
     }
 
     fn tell_client(&mut self, message: Message) {
-        self.traffic.messages_out += 1;
-        self.traffic.bytes_out += message.len() as u64;
+        self.journal.client_was_sent(message.len());
         self.client.push(message);
     }
 
@@ -457,7 +439,7 @@ impl Relay {
                 }
             }
             Action::Authenticate(proof) => {
-                let (house, source, peer) = (Arc::clone(&self.house), self.source, self.peer);
+                let (house, source, peer) = (Arc::clone(&self.house), self.source, self.journal.peer());
                 self.jobs
                     .push(Box::pin(async move { Done::Authenticated(house.authenticate(&proof, source, peer).await) }));
             }
@@ -476,24 +458,9 @@ impl Relay {
                 self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
-            Action::Opened => self.log_opened(),
-            Action::Refused(refused) => self.log_refused(refused),
+            Action::Opened => self.journal.opened(&self.session),
+            Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),
-        }
-    }
-
-    /// Logs the first refusals of a session, and counts them all: a client in a loop must not fill the disk.
-    fn log_refused(&mut self, refused: Refused) {
-        self.traffic.refused += 1;
-        if self.traffic.refused <= REFUSALS_LOGGED_MAX {
-            warn!(
-                session = %self.session.id(),
-                client = self.session.permit().map(|permit| permit.client().as_str()),
-                reason = refused.slug,
-                operation = refused.operation,
-                lacking = refused.lacking.map(crate::scope::Right::word),
-                "message refused"
-            );
         }
     }
 
@@ -549,7 +516,7 @@ impl Relay {
             Manner::Path => Comeback::default(),
         };
         let said = fault::to_native_client(end, unanswered, comeback);
-        let has_client = said.is_some();
+        let code = said.as_ref().map(|farewell| farewell.code);
         if let Some(farewell) = said {
             self.client.close(farewell.code, farewell.reason, drop_waiting);
         }
@@ -561,7 +528,7 @@ impl Relay {
             upstream.close(farewell.code, farewell.reason, is_upstream_gone);
         }
         let to_client = async {
-            if has_client {
+            if code.is_some() {
                 client.finish(true).await;
             }
         };
@@ -574,51 +541,7 @@ impl Relay {
         if tokio::time::timeout(self.house.limits.close_timeout, both).await.is_err() {
             debug!(session = %self.session.id(), "a peer did not answer the close");
         }
-    }
-
-    fn log_opened(&self) {
-        let permit = self.session.permit();
-        info!(
-            session = %self.session.id(),
-            peer = %self.peer,
-            client = permit.map(|permit| permit.client().as_str()),
-            proof = permit.map(|permit| permit.method().word()),
-            account = permit.and_then(Permit::account).map(AccountName::as_str),
-            route = ?self.session.route(),
-            scope = permit.map(|permit| permit.scope().to_string()),
-            "session opened"
-        );
-    }
-
-    fn log_end(&self, end: End) {
-        let permit = self.session.permit();
-        info!(
-            session = %self.session.id(),
-            peer = %self.peer,
-            client = permit.map(|permit| permit.client().as_str()),
-            account = permit.and_then(Permit::account).map(AccountName::as_str),
-            route = ?self.session.route(),
-            duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            messages_in = self.traffic.messages_in,
-            bytes_in = self.traffic.bytes_in,
-            messages_out = self.traffic.messages_out,
-            bytes_out = self.traffic.bytes_out,
-            refused = self.traffic.refused,
-            unanswered = self.session.unanswered(),
-            blame = end.blame().word(),
-            code = fault::to_client(end, 0).map(|farewell| farewell.code),
-            peer_code = peer_code(end),
-            reason = fault::slug(end),
-            "session closed"
-        );
-    }
-}
-
-/// The code with which the exchange itself closed.
-fn peer_code(end: End) -> Option<u16> {
-    match end {
-        End::UpstreamClosed(code) | End::ClientClosed(code) => Some(code),
-        _ => None,
+        self.journal.closed(&self.session, end, code);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Everything here is pure: messages and time in, [`Step`]s out; no socket, clock, task or file. That is what
 //! makes a venue testable by a transcript and readable beside the exchange's documentation.
 //!
-//! A new exchange is one file, one transcript fixture under `tests/transcripts`, and one row in [`venues!`].
+//! A new exchange is one file, one transcript fixture under `tests/transcripts`, and one row in `venues!` below.
 
 use crate::credential::{SecretFormat, Signer};
 use crate::fresh::{Fresh, Nonce, NonceUnit, TokenId, UnixMillis};
