@@ -502,3 +502,33 @@ fn budget_limits(config: &Config) -> budget::Limits {
         unproved_max: limits.unproved_per_source_max,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each module has its values for those who use it as a library, and `proxy.toml` has them for everybody else.
+    #[test]
+    fn the_limits_of_the_configuration_are_those_of_the_modules() {
+        let overrides = [
+            ("clients.jwt.secret", "{ file = 'x' }"),
+            ("grants", "[{ client = 'jwt:a', account = 'k', scope = ['read'] }]"),
+            ("accounts.k", "{ venue = 'plain', upstream = { ws = 'wss://localhost:1/' } }"),
+        ];
+        let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let file = std::env::temp_dir().join(format!("countersign-limits-{}.toml", std::process::id()));
+        std::fs::write(&file, "").expect("a temporary file");
+        let config = read(Some(&file), &overrides).unwrap_or_else(|errors| panic!("{errors}"));
+        std::fs::remove_file(&file).expect("it was just written");
+        let pairs = [
+            (format!("{:?}", relay_limits(&config)), format!("{:?}", relay::Limits::default())),
+            (format!("{:?}", http_limits(&config)), format!("{:?}", http::Limits::default())),
+            (format!("{:?}", server_limits(&config)), format!("{:?}", server::Limits::default())),
+            (format!("{:?}", dial_limits(&config)), format!("{:?}", DialLimits::default())),
+            (format!("{:?}", budget_limits(&config)), format!("{:?}", budget::Limits::default())),
+        ];
+        for (configured, own) in pairs {
+            assert_eq!(configured, own);
+        }
+    }
+}
