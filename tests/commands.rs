@@ -15,12 +15,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -528,6 +529,40 @@ fn a_simulator_says_why_it_does_not_start() {
 // ---- helpers --------------------------------------------------------------------------------------------------------
 
 /// A folder with the repository's proxy.toml in it.
+#[test]
+fn a_reader_of_the_log_that_stalls_is_not_waited_for() {
+    let folder = user_folder();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let arguments = ["serve", "--log-format", "json", "--set", "admin.address=127.0.0.1:0", "--set"];
+    let listen = format!("listen.address={address}");
+    // Nobody reads what it says: the pipe holds 64 KiB.
+    let mut proxy = countersign(folder.path(), &[&arguments[..], &[&listen]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let refused = || {
+        let mut socket = TcpStream::connect(&address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(b"this is no TLS\r\n")?;
+        // Each is a line of more than a hundred bytes in the log, and then the end of the connection.
+        socket.read_to_end(&mut Vec::new())
+    };
+    while refused().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+        assert!(Instant::now() < deadline, "it does not listen");
+    }
+    for _ in 0..1_500 {
+        if let Err(error) = refused() {
+            let is_over = !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+            assert!(is_over, "the proxy waits for the reader of its log");
+        }
+    }
+    proxy.kill().unwrap();
+    proxy.wait().unwrap();
+}
+
 fn user_folder() -> Folder {
     let folder = Folder::new();
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml"), folder.path().join("proxy.toml")).unwrap();

@@ -66,7 +66,7 @@ level = "warn"
 "#;
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), Exit> {
-    logs::start(logs::Format::Text, LevelFilter::ERROR);
+    let _logging = logs::start(logs::Format::Text, LevelFilter::ERROR);
     let folder = Folder::new()?;
     let runtime = tokio::runtime::Runtime::new().map_err(Exit::failed)?;
     runtime.block_on(show(args, &folder.0))

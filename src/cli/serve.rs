@@ -16,7 +16,7 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
         LogFormat::Text => logs::Format::Text,
         LogFormat::Json => logs::Format::Json,
     };
-    logs::start(format, LevelFilter::from_level(config.log.level));
+    let _logging = logs::start(format, LevelFilter::from_level(config.log.level));
     super::harden();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
     let outcome = runtime.block_on(serve(args, config));

@@ -51,7 +51,7 @@ enum Which {
 }
 
 pub(super) fn run(args: &SimulateArgs) -> Result<(), Exit> {
-    logs::start(logs::Format::Auto, LevelFilter::WARN);
+    let _logging = logs::start(logs::Format::Auto, LevelFilter::WARN);
     let runtime = tokio::runtime::Runtime::new().map_err(Exit::failed)?;
     runtime.block_on(async {
         let mut stop = Stop::new()?;
