@@ -13,6 +13,7 @@ use crate::fresh::UnixMillis;
 use crate::names::ClientName;
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::venue::{ClientLogin, SignedLogin};
 use jwt::JwtKeys;
 use mtls::CertificateProof;
 
@@ -26,6 +27,30 @@ pub enum Proof {
     Jwt(Secret),
     /// A client certificate whose chain the TLS handshake has verified.
     Certificate(CertificateProof),
+    /// A request or login of a venue's own, signed with a local key.
+    LocalKey {
+        /// The venue whose protocol it is.
+        venue: &'static str,
+        /// What was signed, and the signature.
+        login: SignedLogin,
+    },
+    /// A placeholder that stands where a venue's protocol has its token.
+    Placeholder {
+        /// The venue whose protocol it is.
+        venue: &'static str,
+        /// The text that was shown.
+        token: Secret,
+    },
+}
+
+impl Proof {
+    /// The proof that is in a venue's own protocol.
+    pub fn shown_at(venue: &'static str, shown: ClientLogin) -> Self {
+        match shown {
+            ClientLogin::Signed(login) => Self::LocalKey { venue, login },
+            ClientLogin::Token(token) => Self::Placeholder { venue, token },
+        }
+    }
 }
 
 /// How a principal's name was proved. A grant names it before the client's name.
@@ -37,6 +62,8 @@ pub enum Method {
     Jwt,
     /// By a client certificate.
     Certificate,
+    /// By a signature made with a local key.
+    LocalKey,
     /// Not at all, because the configuration says `unsafe_no_auth`.
     NoAuth,
 }
@@ -48,6 +75,7 @@ impl Method {
             Method::Anonymous => ANONYMOUS,
             Method::Jwt => "jwt",
             Method::Certificate => "cert",
+            Method::LocalKey => "key",
             Method::NoAuth => "unsafe_no_auth",
         }
     }
@@ -122,6 +150,7 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
                 scope: claims.scope,
             })
         }
+        Proof::LocalKey { .. } | Proof::Placeholder { .. } => Err(NotAuthenticated::NoKeys),
         Proof::Certificate(certificate) => {
             let name = certificate.name_at(now)?;
             Ok(Principal {

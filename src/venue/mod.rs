@@ -18,6 +18,7 @@ use std::time::Duration;
 pub mod bitfinex;
 pub mod kraken;
 pub mod plain;
+pub mod rest;
 pub mod wire;
 
 /// The table of venues: registration and documentation in one. The README's table is held to it by a test.
@@ -52,6 +53,11 @@ pub trait Venue: Sync {
 
     /// What its nonces may be.
     fn nonces(&self) -> NonceRules;
+
+    /// Its REST API, for venues that have one.
+    fn rest(&self) -> Option<&dyn rest::Rest> {
+        None
+    }
 
     /// The request that buys a socket token, for venues that sell one.
     fn minting(&self) -> Option<&dyn Minting> {
@@ -138,6 +144,57 @@ pub struct NonceRules {
     pub unit: NonceUnit,
     /// The greatest number that the venue takes.
     pub max: u64,
+}
+
+/// A venue's own proof of who is calling, as an unmodified bot shows it: made with a local key, or with a token that
+/// was bought here. Read by the venue, verified by `identity`.
+#[derive(Debug, Clone)]
+pub enum ClientLogin {
+    /// A signed request, or a signed login event.
+    Signed(SignedLogin),
+    /// A token, where the venue's protocol has one.
+    Token(Secret),
+}
+
+/// A signature that a client made, and what it says to have signed.
+#[derive(Clone)]
+pub struct SignedLogin {
+    /// The API key that the client named.
+    pub api_key: String,
+    /// The client's own nonce, of whatever unit.
+    pub nonce: u64,
+    /// How the venue signs.
+    pub scheme: SignatureScheme,
+    /// The bytes that have to be signed.
+    pub message: Vec<u8>,
+    /// The signature, decoded.
+    pub signature: Vec<u8>,
+}
+
+/// How a signature is made of a secret and a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureScheme {
+    /// HMAC with SHA-384.
+    HmacSha384,
+    /// HMAC with SHA-512.
+    HmacSha512,
+}
+
+impl SignedLogin {
+    /// True if the holder of this key made the signature. Compares in constant time.
+    pub fn is_by(&self, signer: &Signer) -> bool {
+        let made = match self.scheme {
+            SignatureScheme::HmacSha384 => Secret::new(signer.hmac_sha384(&[&self.message]).to_vec()),
+            SignatureScheme::HmacSha512 => Secret::new(signer.hmac_sha512(&[&self.message]).to_vec()),
+        };
+        made == Secret::new(self.signature.clone())
+    }
+}
+
+impl std::fmt::Debug for SignedLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SignedLogin({:?})", self.scheme)
+    }
 }
 
 /// How a venue sells socket tokens over REST.
@@ -275,7 +332,7 @@ pub enum Step {
     LoginRefused,
 }
 
-/// What an exchange said to a login.
+/// What an exchange said to a login or to a signed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginOutcome {
     /// Yes.
@@ -300,12 +357,14 @@ pub struct Reading {
     pub operation: &'static str,
     /// Where the message names its own id, for the answer.
     pub reply_to: Option<Range<usize>>,
+    /// The venue's own proof of who is calling, if the message carries one.
+    pub shown: Option<ClientLogin>,
 }
 
 impl Reading {
     /// A reading that ends in a refusal.
     pub fn refused(why: Refusal) -> Self {
-        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None }
+        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None }
     }
 }
 
@@ -353,8 +412,12 @@ pub enum Refusal {
     Unknown,
     /// The client's scope lacks this right.
     NotPermitted(Right),
-    /// A credential stands where the venue has none.
+    /// A credential stands where the venue has none, or it is that of another client or account.
     CredentialField,
+    /// The client has not proved who it is, or its proof is not good.
+    NotAuthenticated,
+    /// The client's own nonce or signature was seen before.
+    Replayed,
 }
 
 impl Refusal {
@@ -365,6 +428,8 @@ impl Refusal {
             Refusal::Unknown => "method_not_allowed",
             Refusal::NotPermitted(_) => "scope_denied",
             Refusal::CredentialField => "credential_field_not_allowed",
+            Refusal::NotAuthenticated => "auth_required",
+            Refusal::Replayed => "replayed",
         }
     }
 }

@@ -56,7 +56,7 @@ impl Dialect for Conversation {
     }
 
     fn read(&self, _message: &Message) -> Reading {
-        Reading { acts: Ok(Acts::one(Act::Order)), edit: Edit::None, operation: "message", reply_to: None }
+        Reading { acts: Ok(Acts::one(Act::Order)), edit: Edit::None, operation: "message", reply_to: None, shown: None }
     }
 
     fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, out: &mut Steps) {

@@ -281,12 +281,17 @@ impl Dialect for Conversation {
             Refusal::Malformed => "invalid: not one unambiguous JSON message".to_owned(),
             Refusal::Unknown => "invalid: unknown to the proxy, and so not sent".to_owned(),
             Refusal::CredentialField => "invalid: a credential stands where none belongs".to_owned(),
+            Refusal::NotAuthenticated => "apikey: invalid".to_owned(),
+            Refusal::Replayed => "nonce: small".to_owned(),
         };
         match reading.operation {
-            "auth" => out.push(Step::ToClient(Message::text(format!(
-                r#"{{"event":"auth","status":"FAILED","chanId":0,"code":10100,"msg":"{text}","countersign":"{}"}}"#,
-                why.slug()
-            )))),
+            "auth" => {
+                let code = if why == Refusal::Replayed { NONCE_SMALL } else { 10_100 };
+                out.push(Step::ToClient(Message::text(format!(
+                    r#"{{"event":"auth","status":"FAILED","chanId":0,"code":{code},"msg":"{text}","countersign":"{}"}}"#,
+                    why.slug()
+                ))));
+            }
             "ox_multi" => refuse_batch(message, &text, now, out),
             operation if look_up(INPUTS, operation).is_some() && operation != "calc" => {
                 let cid = reading.reply_to.clone().and_then(|span| std::str::from_utf8(&message.payload()[span]).ok());

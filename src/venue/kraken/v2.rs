@@ -135,6 +135,8 @@ impl Dialect for Conversation {
             Refusal::NotPermitted(_) => "EGeneral:Permission denied",
             Refusal::Malformed => "EGeneral:Invalid arguments",
             Refusal::CredentialField => "EGeneral:Invalid arguments:token",
+            // What the exchange says of a token that it does not know: libraries then fetch another.
+            Refusal::NotAuthenticated | Refusal::Replayed => "ESession:Invalid session",
             Refusal::Unknown if !self.requests.is_private() && !reading.operation.is_empty() => {
                 "Private data and trading are unavailable on this endpoint. Try ws-auth.kraken.com"
             }

@@ -1,0 +1,217 @@
+//! A venue's REST API seen from the middle: what a client's request does, who the client says it is, how the request
+//! is signed anew.
+//!
+//! Pure, and one reading for each request: [`Rest::read`] finds everything out, [`Rest::sign`] writes down what was
+//! found. Not the judge: whether the acts are allowed is decided where the permit is.
+
+use super::{ClientLogin, Endpoint, LoginOutcome, Refusal, SignedRequest};
+use crate::credential::Signer;
+use crate::fresh::Nonce;
+use crate::scope::Acts;
+use crate::secret::Secret;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use std::ops::Range;
+use std::time::Duration;
+
+/// A client's request, read whole. Its path is canonical, or the request was refused before it came here.
+pub struct RestRequest {
+    /// Where it came in.
+    pub endpoint: &'static Endpoint,
+    /// The method.
+    pub method: Method,
+    /// The path, from its first slash on, without a percent sign, an empty segment or one of dots.
+    pub path: String,
+    /// What stands behind `?`, as the client wrote it.
+    pub query: Option<String>,
+    /// Everything that the client sent as a header: to be read, never to be copied.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// What one reading of a request found.
+#[derive(Debug)]
+pub struct RestReading {
+    /// The venue's word for the operation, from its table.
+    pub operation: &'static str,
+    /// Everything that the request does; never empty.
+    pub acts: Acts,
+    /// Who answers it, and with which credential it is sent on.
+    pub handling: Handling,
+    /// The venue's own proof of who is calling, if the request carries one.
+    pub shown: Option<ClientLogin>,
+    /// Which orders it is about: a cancel takes back what its client has still in the queue.
+    pub subjects: Subjects,
+    /// What the exchange gets as the body.
+    pub body: Vec<Piece>,
+}
+
+/// Who answers a request, and with which credential it is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// The exchange, without any credential.
+    Public,
+    /// The exchange, signed anew with the next nonce of the account.
+    Signed,
+    /// We do: it asks for a socket token, and gets a placeholder.
+    Token,
+}
+
+/// Which orders a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subjects {
+    /// None, or none that can be told.
+    None,
+    /// Every order of the account.
+    All,
+    /// Those with these ids, as the client wrote them: its own ids and the exchange's alike.
+    Named(Vec<Box<str>>),
+}
+
+impl Subjects {
+    /// True if a cancel of these could mean an order of those.
+    pub fn meet(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::Named(ours), Self::Named(theirs)) => ours.iter().any(|name| theirs.contains(name)),
+            (Self::None, _) | (_, Self::None) => false,
+        }
+    }
+}
+
+/// A part of the body that the exchange gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes of the client's body.
+    Kept(Range<usize>),
+    /// A text of our own.
+    Text(&'static str),
+    /// The nonce, in decimal digits.
+    Nonce,
+}
+
+impl Piece {
+    /// The body that these pieces make.
+    pub fn render(pieces: &[Self], body: &[u8], nonce: Nonce) -> Vec<u8> {
+        let mut rendered = Vec::with_capacity(body.len() + 32);
+        for piece in pieces {
+            match piece {
+                Self::Kept(range) => rendered.extend_from_slice(&body[range.clone()]),
+                Self::Text(text) => rendered.extend_from_slice(text.as_bytes()),
+                Self::Nonce => rendered.extend_from_slice(nonce.to_string().as_bytes()),
+            }
+        }
+        rendered
+    }
+}
+
+/// Why a request got no answer of the exchange, or not the whole of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// It was read and refused. Nothing was sent.
+    Refused(Refusal),
+    /// Too many requests wait, or it waited too long. Nothing was sent.
+    Busy,
+    /// Its client's own cancel took it back before it was sent.
+    Withdrawn,
+    /// The exchange, or what a request needs for it, is not to be had. Nothing was sent.
+    Unavailable,
+    /// It may have arrived. Whether it did has to be asked.
+    MaybeSent,
+}
+
+/// An answer of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestAnswer {
+    /// The status.
+    pub status: u16,
+    /// The body: JSON in the venue's own shape.
+    pub body: String,
+}
+
+/// A venue's REST API.
+pub trait Rest: Sync {
+    /// Reads a request once.
+    fn read(&self, request: &RestRequest) -> Result<RestReading, Refusal>;
+
+    /// Signs a request anew. Nothing that authenticates its client is left in it.
+    fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest;
+
+    /// Sends a public request on as it came: method, path, query and body.
+    fn pass(&self, request: &RestRequest) -> SignedRequest {
+        SignedRequest {
+            endpoint: request.endpoint.name,
+            method: if request.method == Method::POST { "POST" } else { "GET" },
+            path: request.path_and_query(),
+            headers: content_type(request).into_iter().collect(),
+            body: request.body.to_vec(),
+        }
+    }
+
+    /// What the exchange said to the signature, from the status and the first bytes of its answer.
+    fn outcome(&self, status: u16, body_start: &[u8]) -> LoginOutcome;
+
+    /// An answer that the venue's client libraries understand, where the exchange gave none.
+    fn refuse(&self, why: Unanswered) -> RestAnswer;
+
+    /// The answer to a request for a socket token: the placeholder, and for how long it is taken for something new.
+    /// Only for venues whose requests are read as [`Handling::Token`].
+    fn token_answer(&self, _placeholder: &Secret, _lives: Duration) -> RestAnswer {
+        self.refuse(Unanswered::Refused(Refusal::Unknown))
+    }
+}
+
+impl RestRequest {
+    /// A header's value, if it is there once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        if values.next().is_some() { None } else { value.to_str().ok() }
+    }
+
+    /// Path and query as they stand in a request line.
+    pub fn path_and_query(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+}
+
+/// The media types that a body may have, as they are written to the exchange.
+const MEDIA_TYPES: &[&str] = &["application/json", "application/x-www-form-urlencoded"];
+
+/// The header that says what the body is, of our own spelling.
+pub fn content_type(request: &RestRequest) -> Option<(&'static str, Secret)> {
+    let named = request.header("content-type")?.split(';').next()?.trim();
+    let known = MEDIA_TYPES.iter().find(|known| known.eq_ignore_ascii_case(named))?;
+    Some(("content-type", Secret::from((*known).to_owned())))
+}
+
+impl std::fmt::Debug for RestRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Queries, headers and bodies hold what a log must not.
+        write!(f, "RestRequest({} {}, {} bytes)", self.method, self.path, self.body.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_means_what_it_names_or_everything() {
+        let named = |names: &[&str]| Subjects::Named(names.iter().map(|name| (*name).into()).collect());
+        assert!(named(&["a", "b"]).meet(&named(&["b"])));
+        assert!(!named(&["a"]).meet(&named(&["b"])));
+        assert!(Subjects::All.meet(&named(&["b"])) && Subjects::All.meet(&Subjects::None));
+        assert!(!named(&["a"]).meet(&Subjects::None));
+    }
+
+    #[test]
+    fn a_body_is_what_its_pieces_make() {
+        let pieces = [Piece::Kept(0..6), Piece::Nonce, Piece::Kept(7..11), Piece::Text("!")];
+        assert_eq!(Piece::render(&pieces, b"nonce=1&a=b", Nonce(42)), b"nonce=42&a=b!");
+    }
+}
