@@ -253,6 +253,17 @@ pub trait Dialect: Send {
     /// Tells the dialect what happened around it.
     fn on_event(&mut self, event: Event, out: &mut Steps);
 
+    /// True if a client can prove who it is on this socket, in the venue's own protocol.
+    fn takes_login(&self) -> bool {
+        false
+    }
+
+    /// Says what the exchange says first, to a client for whom no exchange has been called yet.
+    fn greet(&self, _now: UnixMillis, _out: &mut Steps) {}
+
+    /// Answers a client's own ping (an [`Reading::operation`] of that name) while no exchange can.
+    fn pong(&self, _message: &Message, _reading: &Reading, _now: UnixMillis, _out: &mut Steps) {}
+
     /// Reads a client's message once: what it does, what of it is to be edited, whom to answer.
     fn read(&self, message: &Message) -> Reading;
 
@@ -281,6 +292,11 @@ pub enum Event {
         /// Whether and when to log in.
         login: Login,
         /// What the client may do: a login may carry no more.
+        scope: Scope,
+    },
+    /// A client for whom the socket was opened without an account has proved who it is, and may use one.
+    Risen {
+        /// What the client may do from now on.
         scope: Scope,
     },
     /// What a [`Step::NeedNonce`] or [`Step::NeedToken`] asked for.
@@ -365,6 +381,12 @@ impl Reading {
     /// A reading that ends in a refusal.
     pub fn refused(why: Refusal) -> Self {
         Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None }
+    }
+
+    /// The message's own id, as it is written there.
+    pub fn id<'a>(&self, message: &'a Message) -> Option<&'a str> {
+        let span = self.reply_to.clone()?;
+        std::str::from_utf8(&message.payload()[span]).ok()
     }
 }
 

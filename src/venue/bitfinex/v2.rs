@@ -143,6 +143,7 @@ impl Conversation {
             }
             "ping" => {
                 reading.operation = "ping";
+                reading.reply_to = event.get("cid").filter(|cid| cid.as_u64().is_some()).map(Value::span);
                 Act::Public
             }
             "conf" => {
@@ -232,6 +233,10 @@ impl Dialect for Conversation {
                     out.push(Step::Ready);
                 }
             }
+            Event::Risen { scope } => {
+                self.scope = scope;
+                self.wish = Wish::default().within(scope);
+            }
             Event::Fresh { signer, fresh } => {
                 let (Some(nonce), LoginState::Asked { again }) = (fresh.nonce, self.login) else { return };
                 let (login, signature) = self.wish.sign(&signer, nonce);
@@ -243,6 +248,22 @@ impl Dialect for Conversation {
             }
             Event::NotFresh => self.login = LoginState::Out,
         }
+    }
+
+    /// By an `auth` event.
+    fn takes_login(&self) -> bool {
+        self.is_private
+    }
+
+    fn greet(&self, _now: UnixMillis, out: &mut Steps) {
+        out.push(Step::ToClient(Message::text(
+            r#"{"event":"info","version":2,"serverId":"countersign","platform":{"status":1}}"#,
+        )));
+    }
+
+    fn pong(&self, message: &Message, reading: &Reading, now: UnixMillis, out: &mut Steps) {
+        let cid = reading.id(message).map(|cid| format!(",\"cid\":{cid}")).unwrap_or_default();
+        out.push(Step::ToClient(Message::text(format!(r#"{{"event":"pong","ts":{}{cid}}}"#, now.0))));
     }
 
     fn read(&self, message: &Message) -> Reading {
@@ -294,8 +315,8 @@ impl Dialect for Conversation {
             }
             "ox_multi" => refuse_batch(message, &text, now, out),
             operation if look_up(INPUTS, operation).is_some() && operation != "calc" => {
-                let cid = reading.reply_to.clone().and_then(|span| std::str::from_utf8(&message.payload()[span]).ok());
-                out.push(Step::ToClient(notification(operation, cid.unwrap_or("null"), &text, now)));
+                let cid = reading.id(message).unwrap_or("null");
+                out.push(Step::ToClient(notification(operation, cid, &text, now)));
             }
             operation => {
                 let code = if operation == "subscribe" { 10_300 } else { 10_000 };

@@ -64,6 +64,8 @@ impl Requests {
                 out.push(Step::NeedToken { refused: None });
             }
             Event::Opened { .. } => out.push(Step::Ready),
+            // The first private message asks for the token.
+            Event::Risen { .. } => {}
             Event::Fresh { fresh, .. } => {
                 if let Some(token) = fresh.token {
                     out.push(Step::Guard(token.secret.clone()));

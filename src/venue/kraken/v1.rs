@@ -118,6 +118,22 @@ impl Dialect for Conversation {
         self.requests.on_event(event, out);
     }
 
+    /// By the token in a private message.
+    fn takes_login(&self) -> bool {
+        self.requests.is_private()
+    }
+
+    fn greet(&self, _now: UnixMillis, out: &mut Steps) {
+        out.push(Step::ToClient(Message::text(
+            r#"{"connectionID":0,"event":"systemStatus","status":"online","version":"1.9.1"}"#,
+        )));
+    }
+
+    fn pong(&self, message: &Message, reading: &Reading, _now: UnixMillis, out: &mut Steps) {
+        let id = reading.id(message).map(|id| format!(",\"reqid\":{id}")).unwrap_or_default();
+        out.push(Step::ToClient(Message::text(format!(r#"{{"event":"pong"{id}}}"#))));
+    }
+
     fn read(&self, message: &Message) -> Reading {
         if message.kind() == Kind::Binary {
             return Reading::refused(Refusal::Malformed);
@@ -157,7 +173,7 @@ impl Dialect for Conversation {
             "subscribe" | "unsubscribe" => answer.push_str("\"subscriptionStatus\""),
             operation => json::string(&mut answer, &format!("{operation}Status")),
         }
-        if let Some(id) = reading.reply_to.clone().and_then(|span| std::str::from_utf8(&message.payload()[span]).ok()) {
+        if let Some(id) = reading.id(message) {
             answer.push_str(",\"reqid\":");
             answer.push_str(id);
         }

@@ -112,6 +112,24 @@ impl Dialect for Conversation {
         self.requests.on_event(event, out);
     }
 
+    /// By the token in a private message.
+    fn takes_login(&self) -> bool {
+        self.requests.is_private()
+    }
+
+    fn greet(&self, _now: UnixMillis, out: &mut Steps) {
+        out.push(Step::ToClient(Message::text(
+            r#"{"channel":"status","data":[{"api_version":"v2","connection_id":0,"system":"online","version":"2.0.0"}],"type":"update"}"#,
+        )));
+    }
+
+    fn pong(&self, message: &Message, reading: &Reading, now: UnixMillis, out: &mut Steps) {
+        let time = rfc3339(now);
+        let id = reading.id(message).map(|id| format!(",\"req_id\":{id}")).unwrap_or_default();
+        let pong = format!(r#"{{"method":"pong"{id},"time_in":"{time}","time_out":"{time}"}}"#);
+        out.push(Step::ToClient(Message::text(pong)));
+    }
+
     fn read(&self, message: &Message) -> Reading {
         if message.kind() == Kind::Binary {
             return Reading::refused(Refusal::Malformed);
@@ -149,7 +167,7 @@ impl Dialect for Conversation {
             answer.push_str(",\"method\":");
             json::string(&mut answer, reading.operation);
         }
-        if let Some(id) = reading.reply_to.clone().and_then(|span| std::str::from_utf8(&message.payload()[span]).ok()) {
+        if let Some(id) = reading.id(message) {
             answer.push_str(",\"req_id\":");
             answer.push_str(id);
         }
