@@ -251,6 +251,7 @@ fn shown(action: &Action) -> String {
         Action::ToUpstream(message) => format!("to upstream {}", text(message)),
         Action::Authenticate(_) => "authenticate".to_owned(),
         Action::Dial => "dial".to_owned(),
+        Action::Risen => "risen".to_owned(),
         Action::NeedNonce => "need nonce".to_owned(),
         Action::LoginSettled(outcome) => format!("login settled {outcome:?}"),
         Action::NeedToken(None) => "need token".to_owned(),

@@ -461,6 +461,7 @@ fn relay_limits(config: &Config) -> relay::Limits {
         supply_timeout: limits.supply_timeout,
         session: session::Limits {
             auth_timeout: limits.auth_timeout,
+            unproved_idle: limits.unproved_idle,
             login_timeout: limits.login_timeout,
             expiry_notice: limits.expiry_notice,
         },

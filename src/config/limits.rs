@@ -66,6 +66,8 @@ limits! {
     requests_per_connection_max: usize = 100;
     /// How long a client may take to show who it is.
     auth_timeout: Duration = "30s";
+    /// How long an unproved client under an exchange's own name may be silent.
+    unproved_idle: Duration = "60s";
     /// How long the exchange may take to accept our login.
     login_timeout: Duration = "10s";
     /// How long a session may wait for a nonce or a token.

@@ -285,12 +285,18 @@ async fn principal(
         (Some(who), _) | (None, Some(who)) => Ok(Some(who)),
         (None, None) => match &door.unsafe_no_auth {
             Some(name) => Ok(Some(Principal::danger_unproved_for_development(name.clone()))),
-            None if route.manner == Manner::Native && door.house.policy.borrow().admits_anonymous(route) => {
+            None if route.manner == Manner::Native && is_open_to_anybody(door, route) => {
                 Ok(Some(Principal::anonymous()))
             }
             None => Ok(None),
         },
     }
+}
+
+/// True if nobody can prove anything on this socket, and the policy opens it to those who prove nothing. Where a login
+/// may still come, the client is asked for none, but is not taken for nobody at once either.
+fn is_open_to_anybody(door: &Door, route: &Route) -> bool {
+    door.house.policy.borrow().admits_anonymous(route) && !route.venue.dialect(route.endpoint).takes_login()
 }
 
 async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Result<Principal, Refusal> {

@@ -212,6 +212,9 @@ pub enum NotAuthenticated {
     /// The token limits itself to something that is not a right.
     #[error("the token's scope holds an unknown word")]
     Scope,
+    /// A signature that was seen before, or a nonce far below one that was.
+    #[error("the signed login was seen before")]
+    Replayed,
     /// The certificate does not parse.
     #[error("the certificate is malformed")]
     Certificate,

@@ -103,6 +103,11 @@ impl House {
         outcome
     }
 
+    /// The door of the exchange that a route leads to.
+    pub fn door(&self, route: &Route) -> Door {
+        Door { venue: route.venue, endpoint: route.endpoint.name }
+    }
+
     /// Opens the exchange's socket that a permit and a route lead to.
     pub fn dial(
         &self,
@@ -112,7 +117,7 @@ impl House {
         let account = permit.account().and_then(|name| self.accounts.get(name)).cloned();
         let signer = account.as_ref().map(Account::signer);
         let headers = route.venue.dial_headers(signer.as_deref());
-        let door = Door { venue: route.venue, endpoint: route.endpoint.name };
+        let door = self.door(route);
         let secrets = headers.iter().map(|(_, value)| bare(value)).collect();
         let opening = self.upstream.open(permit, door, headers);
         async move {

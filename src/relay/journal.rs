@@ -76,6 +76,19 @@ impl Journal {
         );
     }
 
+    /// A client that was nobody has proved who it is.
+    pub(super) fn risen(&self, session: &Session) {
+        let permit = session.permit();
+        info!(
+            session = %session.id(),
+            client = permit.map(|permit| permit.client().as_str()),
+            proof = permit.map(|permit| permit.method().word()),
+            account = permit.and_then(Permit::account).map(AccountName::as_str),
+            scope = permit.map(|permit| permit.scope().to_string()),
+            "session risen"
+        );
+    }
+
     /// The session is over; `code` is what its client was told, if it was.
     pub(super) fn closed(&self, session: &Session, end: End, code: Option<u16>) {
         let permit = session.permit();

@@ -81,8 +81,9 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
         end: None,
         house,
     };
-    if let Some(dialled) = dialled {
-        relay.on_dialled(dialled).await;
+    match dialled {
+        Some(dialled) => relay.on_dialled(dialled).await,
+        None => relay.step(Event::Arrived),
     }
     let end = relay.relay().await;
     // Boxed, so that a session at rest does not hold the room that its end needs.
@@ -449,6 +450,7 @@ impl Relay {
                 let dialling = self.house.dial(permit, self.session.route());
                 self.jobs.push(Box::pin(async move { Done::Dialled(dialling.await) }));
             }
+            Action::Risen => self.rise(),
             Action::NeedNonce => {
                 let limit = self.house.limits.supply_timeout;
                 self.with_account(|account| async move { Done::Nonce(account.lease(limit).await) });
@@ -462,6 +464,17 @@ impl Relay {
             Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),
         }
+    }
+
+    /// The exchange's socket stays the one that was opened for nobody in particular: it has to be where the account's is.
+    fn rise(&mut self) {
+        let permit = self.session.permit().expect("a session rises to a permit");
+        if self.house.upstream.is_where_nobody_is(permit, self.house.door(self.session.route())) {
+            return self.journal.risen(&self.session);
+        }
+        warn!(session = %self.session.id(), client = %permit.client(),
+            "the account's exchange is not where anonymous clients are led; let this bot prove itself with the upgrade");
+        self.end = Some(End::AuthenticationFailed);
     }
 
     fn account(&self) -> Option<&Account> {

@@ -7,32 +7,37 @@
 //!  proved at the upgrade ─────────────────────────────────^                 ^──token refused──┘
 //! ```
 //!
-//! Until `open`, one message of the client is held, and no other is taken.
+//! Until `open`, one message of the client is held, and no other is taken. A client that is nobody to us may be let in
+//! for public data; once it proves who it is, it rises: the same socket goes on under its own permit.
 
+mod arrival;
 mod end;
 mod notice;
+mod scrub;
 
 pub use end::{Blame, End, Refused};
+pub use scrub::Scrub;
 
 use crate::credential::Signer;
 use crate::fresh::{Fresh, TokenId, UnixMillis};
 use crate::identity::first_message::{FIRST_MESSAGE_BYTES_MAX, FirstMessage, read_first_message};
 use crate::identity::{Method, NotAuthenticated, Principal, Proof};
-use crate::message::{Kind, Message};
+use crate::message::Message;
 use crate::names::{AccountName, SessionId};
-use crate::policy::{Denied, Permit, Policy};
+use crate::policy::{Permit, Policy};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps};
-use memchr::memmem::Finder;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The times that a session keeps.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How long an unproved client may take to log in.
+    /// How long a client that has to log in by its first message may take.
     pub auth_timeout: Duration,
+    /// How long an unproved client may be silent where the venue asks for no login.
+    pub unproved_idle: Duration,
     /// How long a login at the exchange may take, tokens and nonces included.
     pub login_timeout: Duration,
     /// How long before its end a session is told so.
@@ -43,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             auth_timeout: Duration::from_secs(30),
+            unproved_idle: Duration::from_secs(60),
             login_timeout: Duration::from_secs(10),
             expiry_notice: Duration::from_secs(60),
         }
@@ -51,6 +57,8 @@ impl Default for Limits {
 
 /// What happens to a session.
 pub enum Event {
+    /// The client's socket is open.
+    Arrived,
     /// The client sent a whole message.
     FromClient(Message),
     /// The exchange sent a message that [`Session::watches`] wants read.
@@ -80,6 +88,8 @@ pub enum Action {
     Authenticate(Proof),
     /// Open the exchange's socket under [`Session::permit`].
     Dial,
+    /// The socket that was opened for nobody is from now on that of [`Session::permit`].
+    Risen,
     /// Lease the next nonce of the account.
     NeedNonce,
     /// The lease ends, because the exchange answered.
@@ -120,10 +130,14 @@ pub struct Session {
     greeted: bool,
     expiry_announced: bool,
     held: Option<Message>,
+    /// Public requests of a client that has not proved itself yet.
+    parked: Vec<Message>,
+    /// True while the proof that is verified is the venue's own, in the message that is held.
+    is_native_proof: bool,
     /// What the exchange said before a client that waits for `connected` was told it.
     early: Vec<Message>,
     deadline: Option<(UnixMillis, End)>,
-    guards: Vec<Finder<'static>>,
+    scrub: Scrub,
     steps: Steps,
 }
 
@@ -131,8 +145,9 @@ impl Session {
     /// A session whose client has still to say who it is.
     pub fn unproved(id: SessionId, route: Route, policy: Arc<Policy>, limits: Limits, now: UnixMillis) -> Self {
         let mut session = Self::new(id, route, policy, limits);
-        session.speaks_to_us = true;
-        session.deadline = Some((now.plus(session.limits.auth_timeout), End::AuthenticationTimeout));
+        session.speaks_to_us = route.manner == Manner::Path;
+        let limit = if session.speaks_to_us { session.limits.auth_timeout } else { session.limits.unproved_idle };
+        session.deadline = Some((now.plus(limit), End::AuthenticationTimeout));
         session
     }
 
@@ -166,9 +181,11 @@ impl Session {
             greeted: false,
             expiry_announced: false,
             held: None,
+            parked: Vec::new(),
+            is_native_proof: false,
             early: Vec::new(),
             deadline: None,
-            guards: Vec::new(),
+            scrub: Scrub::default(),
             steps: Steps::new(),
         }
     }
@@ -201,9 +218,7 @@ impl Session {
     /// True if a message of the exchange with these bytes must be given to [`Session::on`]; all others go to the
     /// client as they are.
     pub fn watches(&self, payload: &[u8]) -> bool {
-        self.phase != Phase::Open
-            || self.guards.iter().any(|guard| guard.find(payload).is_some())
-            || self.dialect.watch().wants(payload)
+        self.phase != Phase::Open || self.scrub.finds(payload) || self.dialect.watch().wants(payload)
     }
 
     /// When [`Event::Wake`] is due.
@@ -222,6 +237,7 @@ impl Session {
             return;
         }
         match event {
+            Event::Arrived => self.on_arrived(now, out),
             Event::FromClient(message) => self.on_client(message, now, out),
             Event::FromUpstream(message) => self.on_upstream(message, now, out),
             Event::Authenticated(outcome) => self.on_authenticated(outcome, now, out),
@@ -244,80 +260,11 @@ impl Session {
 
     fn on_client(&mut self, message: Message, now: UnixMillis, out: &mut Vec<Action>) {
         match self.phase {
-            Phase::Unproved => self.on_first_message(&message, now, out),
+            Phase::Unproved => self.on_unproved(message, now, out),
             Phase::Open => self.judge(message, now, out),
             Phase::Judging | Phase::Dialling | Phase::LoggingIn => self.held = Some(message),
             Phase::Ended => {}
         }
-    }
-
-    fn on_first_message(&mut self, message: &Message, now: UnixMillis, out: &mut Vec<Action>) {
-        match read_first_message(message) {
-            FirstMessage::Login { token, account } => self.judge_login(token, account, out),
-            FirstMessage::Ping => out.push(Action::ToClient(notice::pong(now))),
-            FirstMessage::TokenMissing => self.close(End::TokenMissing, out),
-            FirstMessage::NotALogin => self.close(End::AuthenticationRequired, out),
-            FirstMessage::TooLong => self.close(End::ClientMessageTooBig, out),
-        }
-    }
-
-    /// Has the token of a login verified. A client that names two accounts means one of them, and orders on the other
-    /// would be real: it gets neither.
-    fn judge_login(&mut self, token: Secret, account: Option<AccountName>, out: &mut Vec<Action>) {
-        let named = self.permit.as_ref().and_then(Permit::account).or(self.wish.as_ref());
-        if account.is_some() && named.is_some() && account.as_ref() != named {
-            return self.close(End::AuthenticationFailed, out);
-        }
-        self.wish = account.or(self.wish.take());
-        self.phase = Phase::Judging;
-        out.push(Action::Authenticate(Proof::Jwt(token)));
-    }
-
-    fn on_authenticated(
-        &mut self,
-        outcome: Result<Principal, NotAuthenticated>,
-        now: UnixMillis,
-        out: &mut Vec<Action>,
-    ) {
-        let who = match outcome {
-            Ok(who) => who,
-            Err(NotAuthenticated::NoKeys) => return self.close(End::AuthenticationUnavailable, out),
-            Err(_) => return self.close(End::InvalidToken, out),
-        };
-        if self.permit.is_some() {
-            return self.renew(&who, now, out);
-        }
-        match self.policy.authorize(&who, &self.route, self.wish.as_ref()) {
-            Ok(permit) => {
-                self.permit = Some(permit);
-                self.phase = Phase::Dialling;
-                self.deadline = None;
-                out.push(Action::Dial);
-            }
-            Err(Denied::TooManySessions) => self.close(End::MaxConnections, out),
-            Err(Denied::WhichAccount(accounts)) => {
-                out.push(Action::ToClient(notice::which_account(&accounts)));
-                self.close(End::AuthenticationFailed, out);
-            }
-            Err(Denied::NoGrant | Denied::NotThatAccount) => self.close(End::AuthenticationFailed, out),
-        }
-    }
-
-    /// The client proved itself again: the same client goes on for longer, another one is not let in.
-    fn renew(&mut self, who: &Principal, now: UnixMillis, out: &mut Vec<Action>) {
-        let permit = self.permit.as_mut().expect("`on_authenticated` renews only what it found");
-        if permit.client() != who.name() {
-            let by_certificate = permit.method() == Method::Certificate;
-            let end = if by_certificate { End::IdentityMismatch } else { End::ReauthIdentityChanged };
-            return self.close(end, out);
-        }
-        if self.policy.renew(permit, who, &self.route).is_err() {
-            return self.close(End::AuthenticationFailed, out);
-        }
-        self.expiry_announced = false;
-        out.push(Action::ToClient(notice::connected(self.id, permit, now)));
-        self.phase = Phase::Open;
-        self.take_up_held(now, out);
     }
 
     fn on_dialled(&mut self, now: UnixMillis, out: &mut Vec<Action>) {
@@ -341,9 +288,12 @@ impl Session {
         if self.speaks_to_us && may_hold_token(&message) && self.is_reauthentication(&message, now, out) {
             return;
         }
-        let reading = self.dialect.read(&message);
+        let mut reading = self.dialect.read(&message);
         let permit = self.permit.as_ref().expect("a session opens only with a permit");
         let scope = permit.scope();
+        if let Some(shown) = reading.shown.take().filter(|_| permit.method() == Method::Anonymous) {
+            return self.prove(message, shown, out);
+        }
         let why = match reading.acts {
             Ok(acts) if acts.is_empty() => Refusal::Unknown,
             Ok(acts) => match permit.lacks(acts) {
@@ -355,12 +305,7 @@ impl Session {
         if why == Refusal::Unknown && self.is_reauthentication(&message, now, out) {
             return;
         }
-        let lacking = if let Refusal::NotPermitted(right) = why { Some(right) } else { None };
-        out.push(Action::Refused(Refused { slug: why.slug(), operation: reading.operation, lacking }));
-        if message.kind() == Kind::Binary && why == Refusal::Malformed {
-            return self.close(End::ClientBinary, out);
-        }
-        self.turn(now, out, |dialect, steps| dialect.refuse(&message, &reading, why, now, steps));
+        self.refuse(&message, &reading, why, now, out);
     }
 
     /// A login in an open session proves the client anew.
@@ -375,11 +320,7 @@ impl Session {
     }
 
     fn on_upstream(&mut self, mut message: Message, now: UnixMillis, out: &mut Vec<Action>) {
-        for guard in &self.guards {
-            if guard.find(message.payload()).is_some() {
-                message = scrubbed(&message, guard);
-            }
-        }
+        message = self.scrub.clean(message);
         if self.phase == Phase::Open && !self.dialect.watch().wants(message.payload()) {
             return out.push(Action::ToClient(message));
         }
@@ -434,7 +375,7 @@ impl Session {
                 Step::Guard(secret) => self.guard(&secret),
                 Step::Ready => {
                     is_ready = true;
-                    self.greet(now, out);
+                    self.announce(now, out);
                 }
                 Step::LoginRefused => self.close(End::UpstreamAuthRejected, out),
             }
@@ -453,7 +394,7 @@ impl Session {
     }
 
     /// Says once that the session is open: to the log, and to a client that speaks to us.
-    fn greet(&mut self, now: UnixMillis, out: &mut Vec<Action>) {
+    fn announce(&mut self, now: UnixMillis, out: &mut Vec<Action>) {
         if std::mem::replace(&mut self.greeted, true) {
             return;
         }
@@ -473,33 +414,9 @@ impl Session {
         }
     }
 
-    fn take_up_held(&mut self, now: UnixMillis, out: &mut Vec<Action>) {
-        if let Some(message) = self.held.take() {
-            self.judge(message, now, out);
-        }
-    }
-
-    /// Overwrites the secret wherever the exchange sends it from now on, plain and with its slashes escaped as JSON
-    /// may have them.
+    /// Overwrites the secret wherever the exchange sends it from now on.
     pub fn guard(&mut self, secret: &Secret) {
-        let plain = secret.expose();
-        if plain.len() < GUARDED_BYTES_MIN {
-            return;
-        }
-        self.guards.push(Finder::new(plain).into_owned());
-        if plain.contains(&b'/') {
-            let mut escaped = Vec::with_capacity(plain.len() + 4);
-            for byte in plain {
-                if *byte == b'/' {
-                    escaped.push(b'\\');
-                }
-                escaped.push(*byte);
-            }
-            self.guards.push(Finder::new(&escaped).into_owned());
-        }
-        // Three tokens back nothing is in use any more; the list must not grow with a session's age.
-        let surplus = self.guards.len().saturating_sub(GUARDS_MAX);
-        self.guards.drain(..surplus);
+        self.scrub.guard(secret);
     }
 
     fn close(&mut self, end: End, out: &mut Vec<Action>) {
@@ -519,19 +436,4 @@ fn may_hold_token(message: &Message) -> bool {
     message.len() <= FIRST_MESSAGE_BYTES_MAX
         && message.payload().first() == Some(&b'{')
         && memchr::memmem::find(message.payload(), JWT_IN_JSON).is_some()
-}
-
-/// Shorter than any key or token of a venue; overwriting something this short would hit ordinary data.
-const GUARDED_BYTES_MIN: usize = 8;
-/// An API key and three tokens, each in two spellings.
-const GUARDS_MAX: usize = 8;
-
-/// The message with every occurrence overwritten by as many `*`.
-fn scrubbed(message: &Message, guard: &Finder<'_>) -> Message {
-    let mut payload = message.payload().to_vec();
-    let hits: Vec<usize> = guard.find_iter(message.payload()).collect();
-    for hit in hits {
-        payload[hit..hit + guard.needle().len()].fill(b'*');
-    }
-    Message::from_peer(message.kind(), payload.into())
 }

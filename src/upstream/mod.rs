@@ -66,6 +66,11 @@ impl Target {
         Ok(Self { host, server_name, host_header, port, addresses: Vec::new(), connector, is_local_allowed: false })
     }
 
+    /// True if both are one host at the same addresses.
+    fn is_same_place(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port && self.addresses == other.addresses
+    }
+
     /// The host, in lower case, without port.
     pub fn host(&self) -> &str {
         &self.host

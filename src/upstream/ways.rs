@@ -158,6 +158,14 @@ impl Upstream {
         }
     }
 
+    /// True if the permit's account has this door where clients of no account have it.
+    pub fn is_where_nobody_is(&self, permit: &Permit, door: Door) -> bool {
+        match (self.find(permit.account(), door), self.find(None, door)) {
+            (Some(one), Some(other)) => one.target.is_same_place(&other.target) && one.path == other.path,
+            _ => false,
+        }
+    }
+
     fn find(&self, account: Option<&AccountName>, door: Door) -> Option<Arc<Place>> {
         let places = match account {
             Some(account) => self.accounts.get(account)?,
