@@ -930,9 +930,13 @@ async fn an_anonymous_client_sees_public_data_under_the_venue_s_name_and_nothing
 
     // By path a login is asked for all the same, and at another venue too.
     assert_eq!(first(&house, r#"{"method":"ping"}"#).await, closed("Authentication required"));
+    // Another venue's public socket is not open: its client is answered here, and no exchange is called.
     let mut elsewhere = house.upgrade_at("api-pub.bitfinex.com", "/ws/2", &[], None).await.unwrap();
-    elsewhere.say(r#"{"event":"ping"}"#).await;
-    assert_eq!(elsewhere.closed().await, closed("Authentication required"));
+    assert_eq!(elsewhere.json().await["event"], "info");
+    elsewhere.say(r#"{"event":"ping","cid":7}"#).await;
+    assert_eq!(elsewhere.json_where(|it| it["event"] == "pong").await["cid"], 7);
+    elsewhere.say(r#"{"event":"subscribe","channel":"ticker","symbol":"tBTCUSD"}"#).await;
+    assert_eq!(elsewhere.json_where(|it| it["event"] == "error").await["countersign"], "auth_required");
     assert_eq!(house.bitfinex().tcp_connections(), 0);
     let named = house.upgrade_at("ws.kraken.com", "/v2", &[("countersign-account", "kraken_main")], None).await;
     assert_eq!(refusal(named), refused(403, "identity_not_mapped"));
