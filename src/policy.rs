@@ -1,7 +1,7 @@
 //! Who may use which account, for what: grants, and the [`Permit`] that says that one applied.
 //!
-//! Closed by default: an empty policy permits nobody. Only [`Policy::authorize`] makes a permit, and opening a
-//! socket to an exchange needs one.
+//! Closed by default: an empty policy permits nobody. Only [`Policy::authorize`] and [`Policy::permit_request`] make a
+//! permit, and opening a socket to an exchange or sending a request there needs one.
 
 use crate::fresh::UnixMillis;
 use crate::identity::{Method, Principal};
@@ -125,7 +125,8 @@ pub enum Denied {
     TooManySessions,
 }
 
-/// Evidence that the policy said yes to one client on one route. Holds one of the client's seats until dropped.
+/// Evidence that the policy said yes to one client on one route. A session's holds one of the client's seats until
+/// dropped; a request's holds none.
 #[derive(Debug)]
 pub struct Permit {
     client: ClientName,
@@ -134,7 +135,7 @@ pub struct Permit {
     venue: &'static str,
     scope: Scope,
     ends_at: Option<UnixMillis>,
-    _seat: Seat,
+    _seat: Option<Seat>,
 }
 
 /// Evidence that the house itself may act for an account with no client asking: to buy the account's token.
@@ -162,15 +163,15 @@ impl Policy {
         let wish = wish.map_or(Wish::Any, Wish::This);
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
-        Ok(Permit {
-            client: who.name().clone(),
-            method: who.method(),
-            account: terms.account,
-            venue: route.venue.name(),
-            scope: terms.scope,
-            ends_at: who.ends_at(),
-            _seat: seat,
-        })
+        Ok(Permit::new(who, route, terms, Some(seat)))
+    }
+
+    /// Decides whether a client may send a single request, and with which account, as [`Policy::authorize`] does for a
+    /// session. Takes no seat: a request is no session, and what bounds requests is their queue.
+    pub fn permit_request(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
+        let wish = wish.map_or(Wish::Any, Wish::This);
+        let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        Ok(Permit::new(who, route, terms, None))
     }
 
     /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
@@ -241,6 +242,18 @@ impl Policy {
 }
 
 impl Permit {
+    fn new(who: &Principal, route: &Route, terms: Terms, seat: Option<Seat>) -> Self {
+        Self {
+            client: who.name().clone(),
+            method: who.method(),
+            account: terms.account,
+            venue: route.venue.name(),
+            scope: terms.scope,
+            ends_at: who.ends_at(),
+            _seat: seat,
+        }
+    }
+
     /// Who it is for.
     pub fn client(&self) -> &ClientName {
         &self.client
@@ -425,6 +438,22 @@ mod tests {
         assert_eq!(sit().expect_err("three"), Denied::TooManySessions);
         drop(first);
         assert!(sit().is_ok());
+    }
+
+    #[test]
+    fn a_request_takes_no_seat_and_needs_the_same_grant_as_a_session() {
+        let policy = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
+        let sit = || policy.authorize(&who("bot-a"), &route("kraken"), None);
+        let _seated = (sit().expect("one"), sit().expect("two"));
+        let permit = policy.permit_request(&who("bot-a"), &route("kraken"), None).expect("needs no seat");
+        assert_eq!(permit.account(), Some(&account("kraken_a")));
+        assert_eq!(permit.lacks(Acts::one(Act::Cancel)), Some(Right::Trade));
+        let denied = |who: &Principal, wish: Option<&AccountName>| policy.permit_request(who, &route("kraken"), wish);
+        assert_eq!(denied(&who("bot-b"), None).expect_err("not granted"), Denied::NoGrant);
+        assert_eq!(denied(&Principal::anonymous(), None).expect_err("not granted"), Denied::NoGrant);
+        assert_eq!(denied(&who("bot-a"), Some(&account("kraken_b"))).expect_err("other"), Denied::NotThatAccount);
+        drop(permit);
+        assert_eq!(sit().expect_err("both seats are still taken"), Denied::TooManySessions);
     }
 
     #[test]

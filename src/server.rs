@@ -1,6 +1,6 @@
 //! Accepts connections, hands each to TLS and HTTP, and lets the house empty when it closes.
 
-use crate::http::{self, Door};
+use crate::http::{self, Door, Entrance};
 use crate::tls;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -73,7 +73,7 @@ pub async fn serve(
         let (acceptor, door, handshake) = (acceptor.clone(), Arc::clone(&door), limits.tls_handshake);
         connections.spawn(async move {
             match tokio::time::timeout(handshake, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => http::serve(door, stream, peer, slot).await,
+                Ok(Ok(stream)) => http::serve(door, Entrance::Names, stream, peer, slot).await,
                 Ok(Err(error)) => info!(%peer, reason = "tls_failed", %error, "connection refused"),
                 Err(_) => info!(%peer, reason = "tls_timeout", "connection refused"),
             }

@@ -103,14 +103,23 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != b"0")
 }
 
-/// Checks the upgrade, and gives the key that the answer proves to have seen.
-pub(super) fn websocket_key(headers: &HeaderMap) -> Result<&[u8], BadHead> {
+/// What a request without an upgrade is told where a socket stands.
+pub(super) const NO_UPGRADE: BadHead =
+    bad(StatusCode::UPGRADE_REQUIRED, "no_upgrade", "connect with a WebSocket client (wss://…)");
+
+/// True if the request asks for a WebSocket, rightly or not: [`websocket_key`] checks how.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     let wants = |name: HeaderName, token: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
     };
-    if !wants(UPGRADE, "websocket") || !wants(CONNECTION, "upgrade") {
-        return Err(bad(StatusCode::UPGRADE_REQUIRED, "no_upgrade", "connect with a WebSocket client (wss://…)"));
+    wants(UPGRADE, "websocket") && wants(CONNECTION, "upgrade")
+}
+
+/// Checks the upgrade, and gives the key that the answer proves to have seen.
+pub(super) fn websocket_key(headers: &HeaderMap) -> Result<&[u8], BadHead> {
+    if !is_upgrade(headers) {
+        return Err(NO_UPGRADE);
     }
     let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
     if versions.next().map(http::HeaderValue::as_bytes) != Some(b"13") || versions.next().is_some() {

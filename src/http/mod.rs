@@ -7,7 +7,7 @@
 mod head;
 mod route;
 
-pub use route::{NoRoute, Routes};
+pub use route::{Entrance, NoRoute, Routes};
 
 use crate::fault;
 use crate::fresh::UnixMillis;
@@ -85,8 +85,9 @@ pub struct Door {
 }
 
 /// Serves one connection to its end. The slot is held for as long as the connection or its session lives.
-pub async fn serve(door: Arc<Door>, stream: Stream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+pub async fn serve(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
     let connection = Arc::new(Connection {
+        entrance,
         source: source_of(peer.ip()),
         peer,
         server_name: stream.server_name().map(str::to_ascii_lowercase),
@@ -128,6 +129,7 @@ pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
 
 /// What is true of every request of one connection.
 struct Connection {
+    entrance: Entrance,
     source: Source,
     peer: SocketAddr,
     server_name: Option<String>,
@@ -198,7 +200,7 @@ impl Refusal {
 async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<Incoming>) -> Result<Answer, Refusal> {
     let (mut parts, _no_body) = request.into_parts();
     let host = head::check(&parts, &door.origins)?;
-    let route = find_route(door, connection, &host, parts.uri.path())?;
+    let route = find_route(door, connection, &host, parts.uri.path(), head::is_upgrade(&parts.headers))?;
     let accept = derive_accept_key(head::websocket_key(&parts.headers)?);
     let wish = account_wish(&parts.headers)?;
     let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
@@ -228,13 +230,23 @@ async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<
     Ok(switching(&accept))
 }
 
-fn find_route(door: &Door, connection: &Connection, host: &str, path: &str) -> Result<Route, Refusal> {
+fn find_route(
+    door: &Door,
+    connection: &Connection,
+    host: &str,
+    path: &str,
+    is_upgrade: bool,
+) -> Result<Route, Refusal> {
     let is_named_alike = match &connection.server_name {
         // A client that dials an address and names a host, or the other way round, proves nothing by the first.
         Some(name) => name == host || host.starts_with('[') || host.parse::<IpAddr>().is_ok(),
         None => true,
     };
-    let found = if is_named_alike { door.routes.find(host, path) } else { Err(NoRoute::Host) };
+    let found = if is_named_alike {
+        door.routes.find(&connection.entrance, host, path, is_upgrade)
+    } else {
+        Err(NoRoute::Host)
+    };
     found.map_err(|no_route| match no_route {
         NoRoute::Host => Refusal {
             status: StatusCode::MISDIRECTED_REQUEST,
@@ -245,8 +257,13 @@ fn find_route(door: &Door, connection: &Connection, host: &str, path: &str) -> R
         NoRoute::Path => Refusal {
             status: StatusCode::NOT_FOUND,
             slug: "no_route",
-            advice: format!("no such path; there are {}", door.routes.local_paths().join(", ")),
+            advice: format!(
+                "no such path; under names of ours there are the sockets {}, and REST requests go to the venue's own \
+                 name or to its port (`[[ports]]`)",
+                door.routes.local_paths().join(", ")
+            ),
         },
+        NoRoute::NotUpgraded => head::NO_UPGRADE.into(),
     })
 }
 
