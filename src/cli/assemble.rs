@@ -475,6 +475,9 @@ fn http_limits(config: &Config) -> http::Limits {
         headers_max: limits.headers_max,
         head_bytes_max: limits.head_bytes_max,
         requests_per_connection_max: limits.requests_per_connection_max,
+        request_body: limits.request_body,
+        request_body_bytes_max: limits.request_body_bytes_max,
+        answer: answer_limits(config),
     }
 }
 

@@ -64,6 +64,10 @@ limits! {
     head_bytes_max: usize = 16384;
     /// Requests that one connection may carry.
     requests_per_connection_max: usize = 100;
+    /// How long the body of a request may take.
+    request_body: Duration = "30s";
+    /// Bytes that the body of a request may have.
+    request_body_bytes_max: usize = 1048576;
     /// How long a client may take to show who it is.
     auth_timeout: Duration = "30s";
     /// How long an unproved client under an exchange's own name may be silent.

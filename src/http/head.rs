@@ -2,10 +2,11 @@
 //!
 //! Source: RFC 9112 sections 2 to 6, RFC 6455 section 4.2.1.
 
+use crate::venue::wire::path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
@@ -36,14 +37,10 @@ pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead
         return Err(bad(StatusCode::BAD_REQUEST, "ambiguous_length", "send Content-Length or Transfer-Encoding"));
     }
     let host = host(parts)?;
-    if parts.method != Method::GET {
-        return Err(bad(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "this door takes WebSocket upgrades: GET alone",
-        ));
+    if !matches!(parts.method, Method::GET | Method::POST) {
+        return Err(METHOD);
     }
-    if has_body(&parts.headers) {
+    if parts.method == Method::GET && has_body(&parts.headers) {
         return Err(bad(StatusCode::BAD_REQUEST, "unexpected_body", "a GET carries no body"));
     }
     let mut named = parts.headers.get_all(ORIGIN).iter();
@@ -54,6 +51,18 @@ pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead
             "a browser page may not connect; list its origin in `listen.origins` if it may",
         ));
     }
+    Ok(host)
+}
+
+/// What a method is told that has no meaning here.
+pub(super) const METHOD: BadHead =
+    bad(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET for sockets, GET and POST for requests");
+
+/// Checks what holds for every upgrade.
+pub(super) fn check_upgrade(parts: &Parts) -> Result<(), BadHead> {
+    if parts.method != Method::GET {
+        return Err(METHOD);
+    }
     if parts.uri.query().is_some() {
         return Err(bad(
             StatusCode::BAD_REQUEST,
@@ -61,8 +70,41 @@ pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead
             "no query here: a token goes into the first message or the Authorization header, never into a URL",
         ));
     }
-    Ok(host)
+    Ok(())
 }
+
+/// Checks what holds for every request to a REST API, its body aside.
+pub(super) fn check_request(parts: &Parts, body_bytes_max: usize) -> Result<(), BadHead> {
+    if !path::is_canonical(parts.uri.path()) {
+        return Err(bad(
+            StatusCode::BAD_REQUEST,
+            "path_not_canonical",
+            "write the path plainly: no escapes, no empty or dotted segments, no `;`",
+        ));
+    }
+    if !parts.uri.query().is_none_or(path::is_plain_query) {
+        return Err(bad(
+            StatusCode::BAD_REQUEST,
+            "query_not_plain",
+            "the query holds a control character or a broken escape",
+        ));
+    }
+    if parts.headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_encoded", "send the body without Content-Encoding"));
+    }
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > body_bytes_max as u64) {
+        return Err(TOO_LARGE);
+    }
+    Ok(())
+}
+
+/// What a request is told whose body is too long.
+pub(super) const TOO_LARGE: BadHead = bad(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "body_too_large",
+    "the body is longer than `limits.request_body_bytes_max`; send less at once",
+);
 
 fn host(parts: &Parts) -> Result<String, BadHead> {
     const ADVICE: &str = "send one Host header with a plain host name";

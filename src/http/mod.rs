@@ -1,11 +1,11 @@
-//! Reads a request, finds its route and proof, and answers it: the one place where HTTP statuses are chosen.
-//!
-//! A proof that comes with the upgrade is settled before the upgrade is answered, down to the open socket of the
-//! exchange: an exchange that is down is then an HTTP status. A client without one gets its `101` and has to log
-//! in by its first message.
+//! Reads a request, finds its route and proof, and answers it: by an upgrade to a session, or by the exchange's answer
+//! to the same request signed anew. The one place where HTTP statuses are chosen.
 
 mod head;
+mod refusal;
+mod rest;
 mod route;
+mod upgrade;
 
 pub use route::{Entrance, NoRoute, Routes};
 
@@ -55,6 +55,12 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// How many requests one connection may carry.
     pub requests_per_connection_max: usize,
+    /// How long the body of a request may take.
+    pub request_body: Duration,
+    /// How long the body of a request may be, in bytes.
+    pub request_body_bytes_max: usize,
+    /// How long and how large an exchange's answer may be to a request that needs no nonce.
+    pub answer: AnswerLimits,
 }
 
 impl Default for Limits {
@@ -64,6 +70,9 @@ impl Default for Limits {
             headers_max: 64,
             head_bytes_max: 16 * 1024,
             requests_per_connection_max: 100,
+            request_body: Duration::from_secs(30),
+            request_body_bytes_max: 1024 * 1024,
+            answer: AnswerLimits::default(),
         }
     }
 }
@@ -138,7 +147,8 @@ struct Connection {
     _slot: OwnedSemaphorePermit,
 }
 
-type Answer = Response<Full<Bytes>>;
+/// Text of our own, or the exchange's answer as it comes in.
+type Answer = Response<Either<Full<Bytes>, rest::Relayed>>;
 
 async fn answer(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<Incoming>) -> Answer {
     let count = connection.requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -155,79 +165,17 @@ async fn answer(door: &Arc<Door>, connection: &Arc<Connection>, request: Request
     answer
 }
 
-/// Why a request is refused: a status, a slug for the log and the header, and what to do about it.
-struct Refusal {
-    status: StatusCode,
-    slug: &'static str,
-    advice: String,
-}
-
-impl From<BadHead> for Refusal {
-    fn from(bad: BadHead) -> Self {
-        Self { status: bad.status, slug: bad.slug, advice: bad.advice.to_owned() }
-    }
-}
-
-impl Refusal {
-    fn new(end: End, advice: impl Into<String>) -> Self {
-        Self { status: fault::status(end), slug: fault::slug(end), advice: advice.into() }
-    }
-
-    fn into_answer(self) -> Answer {
-        let mut answer = Response::new(Full::from(format!("countersign: {}: {}\n", self.slug, self.advice)));
-        *answer.status_mut() = self.status;
-        let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert("countersign-reason", HeaderValue::from_static(self.slug));
-        headers.insert("countersign-upstream", HeaderValue::from_static("not-sent"));
-        if self.status == StatusCode::UPGRADE_REQUIRED {
-            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET"));
-        }
-        // Whatever of the request was not read must not be taken for the next one.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        answer
-    }
-}
-
-/// From the head of a request to the answer to its upgrade: route, proof, permit, the exchange's socket.
+/// From the head of a request to its answer.
 async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let (mut parts, _no_body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let host = head::check(&parts, &door.origins)?;
-    let route = find_route(door, connection, &host, parts.uri.path(), head::is_upgrade(&parts.headers))?;
-    let accept = derive_accept_key(head::websocket_key(&parts.headers)?);
-    let wish = account_wish(&parts.headers)?;
-    let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
-    let upgrade = parts
-        .extensions
-        .remove::<OnUpgrade>()
-        .ok_or_else(|| Refusal::new(End::Internal, "the connection cannot be upgraded"))?;
-
-    let id = session_id()?;
-    let house = &door.house;
-    let policy = Arc::clone(&house.policy.borrow());
-    let limits = house.limits.session.clone();
-    let (session, dialled, unproved) = match principal(door, connection, &route, bearer).await? {
-        Some(who) => {
-            let permit = policy.authorize(&who, &route, wish.as_ref()).map_err(denied)?;
-            let dialled = dial(house, &permit, &route).await?;
-            (Session::permitted(id, route, policy, limits, permit), Some(dialled), None)
-        }
-        None => {
-            let now = house.clock.now();
-            let unproved = take_unproved(house, connection.source, now)?;
-            (Session::unproved(id, route, policy, limits, now).wishing_for(wish), None, Some(unproved))
-        }
-    };
-    let arriving = Arriving { session, connection: Arc::clone(connection), dialled, unproved };
-    door.sessions.spawn(run_session(Arc::clone(house), upgrade, arriving));
-    Ok(switching(&accept))
+    let is_upgrade = head::is_upgrade(&parts.headers);
+    let route = find_route(door, connection, &host, parts.uri.path(), is_upgrade)?;
+    if is_upgrade {
+        upgrade::answer(door, connection, route, parts).await
+    } else {
+        rest::answer(door, connection, route, parts, body).await
+    }
 }
 
 fn find_route(
@@ -275,11 +223,10 @@ fn account_wish(headers: &HeaderMap) -> Result<Option<AccountName>, Refusal> {
     name.map(Some).ok_or_else(|| Refusal::new(End::AuthenticationFailed, "`countersign-account` names no one account"))
 }
 
-/// Who the client is, if it proved that with the upgrade. All its proofs must name one client.
+/// Who the client is, if it proved that with the request's head. All its proofs must name one client.
 async fn principal(
     door: &Door,
     connection: &Connection,
-    route: &Route,
     bearer: Option<Vec<u8>>,
 ) -> Result<Option<Principal>, Refusal> {
     let by_token = match bearer {
@@ -300,20 +247,8 @@ async fn principal(
             Err(Refusal::new(End::IdentityMismatch, "certificate and token name different clients"))
         }
         (Some(who), _) | (None, Some(who)) => Ok(Some(who)),
-        (None, None) => match &door.unsafe_no_auth {
-            Some(name) => Ok(Some(Principal::danger_unproved_for_development(name.clone()))),
-            None if route.manner == Manner::Native && is_open_to_anybody(door, route) => {
-                Ok(Some(Principal::anonymous()))
-            }
-            None => Ok(None),
-        },
+        (None, None) => Ok(door.unsafe_no_auth.clone().map(Principal::danger_unproved_for_development)),
     }
-}
-
-/// True if nobody can prove anything on this socket, and the policy opens it to those who prove nothing. Where a login
-/// may still come, the client is asked for none, but is not taken for nobody at once either.
-fn is_open_to_anybody(door: &Door, route: &Route) -> bool {
-    door.house.policy.borrow().admits_anonymous(route) && !route.venue.dialect(route.endpoint).takes_login()
 }
 
 async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Result<Principal, Refusal> {
@@ -323,91 +258,6 @@ async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Res
         }
         _ => Refusal::new(End::InvalidToken, "the token or certificate was not accepted; the log says why"),
     })
-}
-
-fn denied(denied: Denied) -> Refusal {
-    match denied {
-        Denied::TooManySessions => {
-            Refusal::new(End::MaxConnections, "this client has as many sessions as `max_sessions` allows")
-        }
-        Denied::WhichAccount(accounts) => {
-            let names: Vec<&str> = accounts.iter().map(AccountName::as_str).collect();
-            let advice = format!("several accounts fit; name one in `countersign-account`: {}", names.join(", "));
-            Refusal::new(End::AuthenticationFailed, advice)
-        }
-        Denied::NoGrant | Denied::NotThatAccount => {
-            Refusal::new(End::AuthenticationFailed, "no grant lets this client use this; add one under `[[grants]]`")
-        }
-    }
-}
-
-/// Counts a connection whose client has still to prove itself.
-fn take_unproved(house: &House, source: Source, now: UnixMillis) -> Result<Unproved, Refusal> {
-    let mut budget = house.budget.lock().unwrap_or_else(PoisonError::into_inner);
-    budget.open_unproved(source, now).ok_or_else(|| Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        slug: "too_many_unproved",
-        advice: "too many logins failed from here, and too many wait; try again in a minute".to_owned(),
-    })
-}
-
-async fn dial(house: &House, permit: &Permit, route: &Route) -> Result<Dialled, Refusal> {
-    house.dial(permit, route).await.map_err(|error| {
-        warn!(client = %permit.client(), ?route, %error, "exchange not reached");
-        let end = relay::end_of(&error);
-        let mut refusal = Refusal::new(end, "the exchange was not reached; the log says why");
-        let comeback = if route.manner == Manner::Native { route.venue.comeback().status } else { None };
-        if let (End::UpstreamUnavailable, Some(status)) = (end, comeback) {
-            refusal.status = StatusCode::from_u16(status).unwrap_or(refusal.status);
-        }
-        refusal
-    })
-}
-
-/// A session whose client waits for its upgrade.
-struct Arriving {
-    session: Session,
-    /// Kept to the session's end, with its slot: hyper lets go of the connection as soon as it is upgraded, and a
-    /// session that nobody counts could be one too many.
-    connection: Arc<Connection>,
-    dialled: Option<Dialled>,
-    unproved: Option<Unproved>,
-}
-
-/// Takes the socket over once hyper has let go of it, and runs the session.
-async fn run_session(house: Arc<House>, upgrade: OnUpgrade, arriving: Arriving) {
-    let Arriving { session, connection, dialled, unproved } = arriving;
-    let id = session.id();
-    match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stream>>) {
-        Ok(Ok(parts)) => {
-            let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf);
-            let Connection { source, peer, .. } = *connection;
-            let socket = ClientSocket { stream, read_ahead, source, peer, unproved };
-            relay::run(house, session, socket, dialled).await;
-            return;
-        }
-        Ok(Err(_)) => warn!(session = %id, "the upgraded connection is not ours"),
-        Err(error) => info!(session = %id, %error, "the client left during the upgrade"),
-    }
-    if let Some(unproved) = unproved {
-        house.budget.lock().unwrap_or_else(PoisonError::into_inner).closed_unproved(unproved);
-    }
-}
-
-fn switching(accept: &str) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(accept).expect("base64 is a header value");
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    answer
-}
-
-fn session_id() -> Result<SessionId, Refusal> {
-    let bits = getrandom::u64().map_err(|_| Refusal::new(End::Internal, "the system gave no random numbers"))?;
-    Ok(SessionId::from_random(bits))
 }
 
 /// A source is an address; the addresses of one IPv6 network of 64 bits are one source.
