@@ -7,6 +7,7 @@
 
 mod acts;
 mod login;
+mod rest;
 mod v2;
 
 use super::{Comeback, Dialect, Endpoint, EndpointKind, NonceRules, Venue};
@@ -20,6 +21,13 @@ pub struct Bitfinex;
 
 static ENDPOINTS: &[Endpoint] = &[
     Endpoint { name: "rest", kind: EndpointKind::Rest, host: "api.bitfinex.com", path: "/v2", local_path: None },
+    Endpoint {
+        name: "rest-public",
+        kind: EndpointKind::Rest,
+        host: "api-pub.bitfinex.com",
+        path: "/v2",
+        local_path: None,
+    },
     Endpoint {
         name: "private",
         kind: EndpointKind::Socket,
@@ -52,6 +60,10 @@ impl Venue for Bitfinex {
     /// At most 2^53 - 1: nanoseconds do not fit.
     fn nonces(&self) -> NonceRules {
         NonceRules { unit: NonceUnit::Microseconds, max: 9_007_199_254_740_991 }
+    }
+
+    fn rest(&self) -> Option<&dyn super::rest::Rest> {
+        Some(self)
     }
 
     /// bitfinex-api-py comes back after a close with 1012 (or none) and an upgrade answered with 408, and gives up at

@@ -7,6 +7,7 @@
 
 mod acts;
 mod requests;
+mod rest;
 mod v1;
 mod v2;
 
@@ -74,6 +75,10 @@ impl Venue for Kraken {
     /// An unsigned 64-bit number of any unit. Nanoseconds are above whatever another program may have used.
     fn nonces(&self) -> NonceRules {
         NonceRules { unit: NonceUnit::Nanoseconds, max: u64::MAX }
+    }
+
+    fn rest(&self) -> Option<&dyn super::rest::Rest> {
+        Some(self)
     }
 
     fn minting(&self) -> Option<&dyn Minting> {

@@ -4,6 +4,7 @@
 //! Pure, and one reading for each request: [`Rest::read`] finds everything out, [`Rest::sign`] writes down what was
 //! found. Not the judge: whether the acts are allowed is decided where the permit is.
 
+use super::wire::path;
 use super::{ClientLogin, Endpoint, LoginOutcome, Refusal, SignedRequest};
 use crate::credential::Signer;
 use crate::fresh::Nonce;
@@ -45,6 +46,27 @@ pub struct RestReading {
     pub subjects: Subjects,
     /// What the exchange gets as the body.
     pub body: Vec<Piece>,
+    /// What the exchange is told that the body is. `None`: it gets no body.
+    pub content_type: Option<MediaType>,
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+}
+
+impl MediaType {
+    /// Its name, as it is written to the exchange.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Form => "application/x-www-form-urlencoded",
+        }
+    }
 }
 
 /// Who answers a request, and with which credential it is sent on.
@@ -121,6 +143,19 @@ pub enum Unanswered {
     MaybeSent,
 }
 
+impl Unanswered {
+    /// The word for it in logs and in the `countersign` member of an answer.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Refused(why) => why.slug(),
+            Self::Busy => "busy",
+            Self::Withdrawn => "withdrawn",
+            Self::Unavailable => "upstream_unavailable",
+            Self::MaybeSent => "maybe-sent",
+        }
+    }
+}
+
 /// An answer of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestAnswer {
@@ -144,7 +179,7 @@ pub trait Rest: Sync {
             endpoint: request.endpoint.name,
             method: if request.method == Method::POST { "POST" } else { "GET" },
             path: request.path_and_query(),
-            headers: content_type(request).into_iter().collect(),
+            headers: request.media_type().ok().flatten().map(content_type).into_iter().chain([user_agent()]).collect(),
             body: request.body.to_vec(),
         }
     }
@@ -170,6 +205,30 @@ impl RestRequest {
         if values.next().is_some() { None } else { value.to_str().ok() }
     }
 
+    /// Two headers of one name, or one that is no text: somebody else would read another value there.
+    pub(super) fn has_unreadable(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.headers.contains_key(*name) && self.header(name).is_none())
+    }
+
+    /// Refuses a path or query that two servers may read as two different things.
+    pub(super) fn refuse_ambiguous(&self) -> Result<(), Refusal> {
+        let is_plain = path::is_canonical(&self.path) && self.query.as_deref().is_none_or(path::query_is_plain);
+        if is_plain { Ok(()) } else { Err(Refusal::Malformed) }
+    }
+
+    /// What the client says that its body is, whatever character set it adds: the exchange is told ours. `None`: it
+    /// says nothing. Refused is what no venue takes.
+    pub(super) fn media_type(&self) -> Result<Option<MediaType>, Refusal> {
+        if self.has_unreadable(&["content-type"]) {
+            return Err(Refusal::Malformed);
+        }
+        let Some(named) = self.header("content-type") else { return Ok(None) };
+        let name = named.split(';').next().unwrap_or_default().trim();
+        let known =
+            [MediaType::Json, MediaType::Form].into_iter().find(|known| known.name().eq_ignore_ascii_case(name));
+        known.map(Some).ok_or(Refusal::Malformed)
+    }
+
     /// Path and query as they stand in a request line.
     pub fn path_and_query(&self) -> String {
         match &self.query {
@@ -179,14 +238,14 @@ impl RestRequest {
     }
 }
 
-/// The media types that a body may have, as they are written to the exchange.
-const MEDIA_TYPES: &[&str] = &["application/json", "application/x-www-form-urlencoded"];
+/// The header that says what the body is.
+pub(super) fn content_type(media_type: MediaType) -> (&'static str, Secret) {
+    ("content-type", Secret::from(media_type.name().to_owned()))
+}
 
-/// The header that says what the body is, of our own spelling.
-pub fn content_type(request: &RestRequest) -> Option<(&'static str, Secret)> {
-    let named = request.header("content-type")?.split(';').next()?.trim();
-    let known = MEDIA_TYPES.iter().find(|known| known.eq_ignore_ascii_case(named))?;
-    Some(("content-type", Secret::from((*known).to_owned())))
+/// The header that says who we are. Kraken recommends one; what stands before exchanges turns away who has none.
+pub(super) fn user_agent() -> (&'static str, Secret) {
+    ("user-agent", Secret::from(concat!("countersign/", env!("CARGO_PKG_VERSION")).to_owned()))
 }
 
 impl std::fmt::Debug for RestRequest {

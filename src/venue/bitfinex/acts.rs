@@ -24,7 +24,30 @@ pub(super) const BATCHED: &[(&str, Act)] = &[("on", Order), ("ou", Order), ("oc"
 pub(super) const CHANNELS: &[(&str, Act)] =
     &[("ticker", Public), ("trades", Public), ("book", Public), ("candles", Public), ("status", Public)];
 
+/// First segments of public paths. Whatever else is public there, we do not know what it does.
+const PUBLIC: &[&str] = &[
+    "book",
+    "candles",
+    "conf",
+    "ext",
+    "funding",
+    "liquidations",
+    "platform",
+    "pulse",
+    "rankings",
+    "stats1",
+    "status",
+    "ticker",
+    "tickers",
+    "trades",
+];
+
+/// Public paths that take a POST: they calculate.
+const PUBLIC_POSTS: &[&str] = &["calc/fx", "calc/trade/avg"];
+
 /// Private paths; `*` stands for one segment, a symbol, a currency or an id.
+///
+/// `auth/w/token` and `auth/w/token/del` are left out: a token is a bearer credential, which no client may see.
 const REST: &[(&str, Act)] = &[
     ("auth/r/wallets", Read),
     ("auth/r/wallets/hist", Read),
@@ -117,18 +140,37 @@ const REST: &[(&str, Act)] = &[
     ("auth/w/pulse/del", Admin),
     ("auth/w/settings/set", Admin),
     ("auth/w/settings/del", Admin),
-    ("auth/w/token", Admin),
-    ("auth/w/token/del", Admin),
 ];
 
 /// What a REST request does, by its whole path. `None`: unknown, to be refused. Version 1 is unknown.
 pub fn rest_act(path: &str) -> Option<Act> {
-    let path = path.strip_prefix("/v2/")?;
-    if !path.starts_with("auth") {
-        let is_plain = !path.is_empty() && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-        return is_plain.then_some(Public);
+    match rest_row(path)? {
+        RestRow::Get | RestRow::Post(_, Public) => Some(Public),
+        RestRow::Post(_, act) => Some(act),
     }
-    REST.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, act)| *act)
+}
+
+/// What the tables say of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RestRow {
+    /// Public data.
+    Get,
+    /// A row, with the path as the table spells it: public if its act is, else private.
+    Post(&'static str, Act),
+}
+
+/// The row of a whole path.
+pub(super) fn rest_row(path: &str) -> Option<RestRow> {
+    let path = path.strip_prefix("/v2/")?;
+    if let Some((row, act)) = REST.iter().find(|(pattern, _)| matches(pattern, path)) {
+        return Some(RestRow::Post(row, *act));
+    }
+    if let Some(row) = PUBLIC_POSTS.iter().find(|known| **known == path) {
+        return Some(RestRow::Post(row, Public));
+    }
+    let is_plain = path.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    let is_known = PUBLIC.contains(&path.split('/').next().unwrap_or_default());
+    (is_plain && is_known).then_some(RestRow::Get)
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -158,7 +200,6 @@ mod tests {
         assert_eq!(rest_act("/v2/auth/w/deriv/collateral/limits"), Some(Read));
         assert_eq!(rest_act("/v2/auth/w/deposit/address"), Some(Transfer));
         assert_eq!(rest_act("/v2/auth/r/permissions"), Some(Admin));
-        assert_eq!(rest_act("/v2/auth/w/token"), Some(Admin));
     }
 
     #[test]
@@ -171,7 +212,19 @@ mod tests {
 
     #[test]
     fn a_path_that_the_table_does_not_hold_is_unknown() {
-        for path in ["/v1/balances", "/v2/auth", "/v2/auth/w/order", "/v2/authx", "/v2/", "/v2/a/../auth/w/withdraw"] {
+        for path in [
+            "/v1/balances",
+            "/v2/auth",
+            "/v2/auth/w/order",
+            "/v2/auth/w/token",
+            "/v2/auth/w/token/del",
+            "/v2/authx",
+            "/v2/AUTH/w/withdraw",
+            "/v2/",
+            "/v2/calc/order/avail",
+            "/v2/book/../auth/w/withdraw",
+            "/v2/book//tBTCUSD",
+        ] {
             assert_eq!(rest_act(path), None, "{path}");
         }
         assert_eq!(rest_act("/v2/ticker/tBTCUSD"), Some(Public));

@@ -206,7 +206,7 @@ fn is_login_error(code: u64) -> bool {
 }
 
 /// Everything that a batch does, operation by operation.
-fn batched(payload: Value<'_>) -> Result<Acts, Refusal> {
+pub(super) fn batched(payload: Value<'_>) -> Result<Acts, Refusal> {
     let operations = payload.as_array().ok_or(Refusal::Malformed)?;
     if operations.len() > BATCH_MAX {
         return Err(Refusal::Malformed);

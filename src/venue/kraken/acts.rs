@@ -58,6 +58,8 @@ pub(super) const SUBSCRIPTIONS: &[(&str, Act)] = &[
 ];
 
 /// Methods under `/0/private/`.
+///
+/// `CreatePrimeApiUserKey` is left out: its answer holds an API secret, which no client may see.
 const REST: &[(&str, Act)] = &[
     ("Balance", Read),
     ("BalanceEx", Read),
@@ -98,7 +100,7 @@ const REST: &[(&str, Act)] = &[
     ("CancelOrderBatch", Cancel),
     ("CancelAll", Cancel),
     ("CancelAllOrdersAfter", Cancel),
-    // May create an address (`new=true`).
+    // May create an address (`new=true`). Without `new` it is a `Read`.
     ("DepositAddresses", Transfer),
     ("Withdraw", Transfer),
     ("WithdrawCancel", Transfer),
@@ -113,7 +115,6 @@ const REST: &[(&str, Act)] = &[
     ("ListPrimeApiUsers", Admin),
     ("UpdatePrimeApiUser", Admin),
     ("UpdatePrimeApiUserRoles", Admin),
-    ("CreatePrimeApiUserKey", Admin),
     ("DeletePrimeApiUserKey", Admin),
     ("ListPrimeApiUserKeys", Admin),
     ("UpdatePrimeApiUserKey", Admin),
@@ -127,7 +128,12 @@ pub fn rest_act(path: &str) -> Option<Act> {
         let is_plain = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric());
         return is_plain.then_some(Public);
     }
-    look_up(REST, path.strip_prefix("/0/private/")?).map(|(_, act)| act)
+    private(path).map(|(_, act)| act)
+}
+
+/// The row of a private path.
+pub(super) fn private(path: &str) -> Option<(&'static str, Act)> {
+    look_up(REST, path.strip_prefix("/0/private/")?)
 }
 
 /// The row of that name, with the name as the table spells it.
@@ -144,15 +150,22 @@ mod tests {
         for path in ["Withdraw", "WalletTransfer", "AccountTransfer", "DepositAddresses", "Earn/Allocate"] {
             assert_eq!(rest_act(&format!("/0/private/{path}")), Some(Transfer), "{path}");
         }
-        for path in ["GetApiKeyInfo", "CreatePrimeApiUserKey", "CreateSubaccount"] {
+        for path in ["GetApiKeyInfo", "ListPrimeApiUserKeys", "CreateSubaccount"] {
             assert_eq!(rest_act(&format!("/0/private/{path}")), Some(Admin), "{path}");
         }
     }
 
     #[test]
     fn a_path_that_the_table_does_not_hold_is_unknown() {
-        for path in ["/0/private/withdraw", "/0/private/", "/0/private/../Balance", "/0/public/", "/funding/v1/fees/1"]
-        {
+        for path in [
+            "/0/private/withdraw",
+            "/0/private/",
+            "/0/private/../Balance",
+            "/0/private/CreatePrimeApiUserKey",
+            "/0/public/",
+            "/0/public/Time/x",
+            "/funding/v1/fees/1",
+        ] {
             assert_eq!(rest_act(path), None, "{path}");
         }
         assert_eq!(rest_act("/0/private/Balance"), Some(Read));

@@ -1,0 +1,64 @@
+//! Which orders a request of Bitfinex' is about: its own number, the client's, and that of a group, each apart from the
+//! others, because all of them are plain numbers.
+
+use crate::scope::Act;
+use crate::venue::rest::Subjects;
+use crate::venue::wire::json::{Array, Kind, Object, Value};
+
+/// Funding offers have no name before the exchange gives them one: those in the queue are all meant, or none.
+const OFFERS: &str = "offers";
+
+/// What an operation of the table is about.
+pub(super) fn of(operation: &str, act: Act, body: Option<Object<'_>>) -> Subjects {
+    let mut names = Vec::new();
+    match operation {
+        "auth/w/funding/offer/submit" | "auth/w/funding/offer/cancel/all" => names.push(OFFERS.into()),
+        "auth/w/funding/offer/cancel" => {
+            if let Some(body) = body {
+                add(&mut names, "offer", body.get("id"));
+            }
+        }
+        "auth/w/order/multi" => {
+            let operations = body.and_then(|body| body.get("ops")).and_then(Value::as_array);
+            for pair in operations.into_iter().flat_map(Array::iter).filter_map(Value::as_array) {
+                let order = pair.get(1).and_then(Value::as_object);
+                let is_cancel = pair.get(0).and_then(Value::plain_str).is_some_and(|name| name.starts_with("oc"));
+                if is_about_all(order, is_cancel, &mut names) {
+                    return Subjects::All;
+                }
+            }
+        }
+        _ if operation.starts_with("auth/w/order/") => {
+            if is_about_all(body, act == Act::Cancel, &mut names) {
+                return Subjects::All;
+            }
+        }
+        _ => {}
+    }
+    if names.is_empty() { Subjects::None } else { Subjects::Named(names) }
+}
+
+/// Adds the ids of an order or a cancel. True: it is, or could be, about every order.
+fn is_about_all(order: Option<Object<'_>>, is_cancel: bool, names: &mut Vec<Box<str>>) -> bool {
+    let before = names.len();
+    for kind in ["id", "cid", "gid"] {
+        add(names, kind, order.and_then(|order| order.get(kind)));
+    }
+    // `all` with whatever value: what counts as true is the exchange's to decide. A cancel without ids could mean any.
+    order.is_some_and(|order| order.get("all").is_some()) || (is_cancel && names.len() == before)
+}
+
+/// One id, a list of them, or a list of pairs of the client's id and its day.
+fn add(names: &mut Vec<Box<str>>, kind: &str, value: Option<Value<'_>>) {
+    let Some(value) = value else { return };
+    match value.kind() {
+        Kind::Array => {
+            for element in value.as_array().into_iter().flat_map(Array::iter) {
+                add(names, kind, Some(element.as_array().and_then(|pair| pair.get(0)).unwrap_or(element)));
+            }
+        }
+        Kind::Number => names.extend(std::str::from_utf8(value.raw()).map(|id| format!("{kind}:{id}").into()).ok()),
+        Kind::String => names.extend(value.text().map(|id| format!("{kind}:{id}").into())),
+        Kind::Object | Kind::True | Kind::False | Kind::Null => {}
+    }
+}
