@@ -15,6 +15,30 @@ pub enum SecretFormat {
     Text,
 }
 
+/// What a venue's API keys and secrets look like, so that one that is made here passes for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyShape {
+    /// The API key.
+    pub api_key: TextShape,
+    /// The API secret, which also has to be of the venue's [`SecretFormat`].
+    pub secret: TextShape,
+}
+
+/// What a random text looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextShape {
+    /// Standard base64, padded, of this many bytes.
+    Base64 {
+        /// The bytes before they are encoded.
+        bytes: usize,
+    },
+    /// This many letters and digits.
+    Alphanumeric {
+        /// The length of the text.
+        characters: usize,
+    },
+}
+
 /// Why a key and secret are not a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadCredential {

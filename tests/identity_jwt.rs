@@ -58,7 +58,7 @@ fn settings(keys: Vec<JwtKey>) -> JwtSettings {
 }
 
 fn trusted(keys: Vec<JwtKey>) -> TrustedKeys {
-    TrustedKeys::new(Some(JwtKeys::new(settings(keys)).expect("are good settings")))
+    TrustedKeys::new(Some(JwtKeys::new(settings(keys)).expect("are good settings")), None)
 }
 
 /// Signs with RustCrypto's HMAC: not the code under test.
@@ -295,7 +295,7 @@ fn a_token_of_another_issuer_is_refused_where_one_is_configured() {
     assert_eq!(claims_with(r#""https://issuer.test""#, "7"), Err(NotAuthenticated::Malformed));
 
     let any_issuer = JwtSettings { issuer: None, ..settings(vec![hs256()]) };
-    let keys = TrustedKeys::new(Some(JwtKeys::new(any_issuer).expect("are good settings")));
+    let keys = TrustedKeys::new(Some(JwtKeys::new(any_issuer).expect("are good settings")), None);
     let without = CLAIMS.replace(r#""iss":"https://issuer.test","#, "");
     assert!(check(&token_with(SECRET, HEADER, &without), NOW, &keys).is_ok());
 }
@@ -473,7 +473,7 @@ fn a_minted_token_says_what_was_asked_and_is_accepted() {
     assert_eq!(token.expose(), by_hand.as_bytes());
 
     let unlimited = keys.mint(&Mint { scope: None, ..wanted }, NOW).expect("there is an HS256 key");
-    let trusted = TrustedKeys::new(Some(keys));
+    let trusted = TrustedKeys::new(Some(keys), None);
     let principal = authenticate(&Proof::Jwt(token), NOW, &trusted).expect("we accept our own");
     assert_eq!((principal.name(), principal.scope()), (&subject, Some(scope)));
     let principal = authenticate(&Proof::Jwt(unlimited), NOW, &trusted).expect("we accept our own");

@@ -229,7 +229,7 @@ fn proved(name: &str, now: UnixMillis) -> Principal {
     let subject = ClientName::parse(name).expect("a name");
     let wanted = Mint { subject: &subject, scope: None, lifetime: Duration::from_secs(900), random: [0; 16] };
     let token = keys.mint(&wanted, now).expect("a token");
-    identity::authenticate(&Proof::Jwt(token), now, &TrustedKeys::new(Some(keys))).expect("a good token")
+    identity::authenticate(&Proof::Jwt(token), now, &TrustedKeys::new(Some(keys), None)).expect("a good token")
 }
 
 fn route(rest: &str) -> Route {

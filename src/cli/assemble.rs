@@ -147,7 +147,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
         (TrustedKeys::default(), None)
     } else {
         summary.push("certificates: good".to_owned());
-        (TrustedKeys::new(jwt_keys(config)?), Some(acceptor(config)?))
+        (TrustedKeys::new(jwt_keys(config)?, None), Some(acceptor(config)?))
     };
     let mut signers = BTreeMap::new();
     for account in &config.accounts {

@@ -7,14 +7,16 @@ pub mod budget;
 pub mod first_message;
 mod json;
 pub mod jwt;
+pub mod local;
 pub mod mtls;
 
 use crate::fresh::UnixMillis;
-use crate::names::ClientName;
+use crate::names::{AccountName, ClientName};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::venue::{ClientLogin, SignedLogin};
 use jwt::JwtKeys;
+use local::{KeyHash, LocalKeys};
 use mtls::CertificateProof;
 
 /// The name of a client that has shown no proof. No proof can earn it.
@@ -88,18 +90,20 @@ pub struct Principal {
     method: Method,
     ends_at: Option<UnixMillis>,
     scope: Option<Scope>,
+    account: Option<AccountName>,
+    generation: Option<u32>,
 }
 
 impl Principal {
     /// A client that has shown no proof. Only a grant to `anonymous` by name lets it do anything.
     pub fn anonymous() -> Self {
         let name = ClientName::parse(ANONYMOUS).expect("nine letters are a client's name");
-        Self { name, method: Method::Anonymous, ends_at: None, scope: None }
+        Self { name, method: Method::Anonymous, ends_at: None, scope: None, account: None, generation: None }
     }
 
     /// A client that is believed without proof, for `unsafe_no_auth` on loopback alone.
     pub fn danger_unproved_for_development(name: ClientName) -> Self {
-        Self { name, method: Method::NoAuth, ends_at: None, scope: None }
+        Self { name, method: Method::NoAuth, ends_at: None, scope: None, account: None, generation: None }
     }
 
     /// Who it is.
@@ -122,22 +126,43 @@ impl Principal {
     pub fn scope(&self) -> Option<Scope> {
         self.scope
     }
+
+    /// The account that the proof is for, and no other one; `None` if it leaves that open. Local keys and
+    /// placeholders are bound.
+    pub fn account(&self) -> Option<&AccountName> {
+        self.account.as_ref()
+    }
+
+    /// The generation of the local key or placeholder that was shown; `None` for every other proof. Once the client's
+    /// generation is another one, the proof no longer counts.
+    pub fn generation(&self) -> Option<u32> {
+        self.generation
+    }
 }
 
 /// Everything that a proof is checked against.
 #[derive(Debug, Default)]
 pub struct TrustedKeys {
     jwt: Option<JwtKeys>,
+    local: Option<LocalKeys>,
 }
 
 impl TrustedKeys {
-    /// Trusts tokens by these keys; `None` if no client proves itself by a token.
-    pub fn new(jwt: Option<JwtKeys>) -> Self {
-        Self { jwt }
+    /// Trusts tokens by these keys, and local keys and placeholders by those; `None` where no client proves itself so.
+    pub fn new(jwt: Option<JwtKeys>, local: Option<LocalKeys>) -> Self {
+        Self { jwt, local }
+    }
+
+    /// What makes local keys and placeholders, if they are configured.
+    pub fn local(&self) -> Option<&LocalKeys> {
+        self.local.as_ref()
     }
 }
 
 /// Decides whether a proof proves anything at this moment.
+///
+/// A signature made with a local key counts once: asked again about the same one, this says
+/// [`NotAuthenticated::Replayed`].
 pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Result<Principal, NotAuthenticated> {
     match proof {
         Proof::Jwt(token) => {
@@ -148,9 +173,18 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
                 method: Method::Jwt,
                 ends_at: Some(claims.ends_at),
                 scope: claims.scope,
+                account: None,
+                generation: None,
             })
         }
-        Proof::LocalKey { .. } | Proof::Placeholder { .. } => Err(NotAuthenticated::NoKeys),
+        Proof::LocalKey { venue, login } => {
+            let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
+            local.verify(venue, login, now)
+        }
+        Proof::Placeholder { venue, token } => {
+            let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
+            local.redeem(venue, token, now)
+        }
         Proof::Certificate(certificate) => {
             let name = certificate.name_at(now)?;
             Ok(Principal {
@@ -158,6 +192,8 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
                 method: Method::Certificate,
                 ends_at: Some(certificate.ends_at()),
                 scope: None,
+                account: None,
+                generation: None,
             })
         }
     }
@@ -167,8 +203,8 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
 /// which half of a forgery already fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAuthenticated {
-    /// A token was shown, and no key is configured to verify it with.
-    #[error("no keys are configured for tokens")]
+    /// Nothing is configured to verify this kind of proof with.
+    #[error("no keys are configured for this kind of proof")]
     NoKeys,
     /// The token is longer than [`jwt::TOKEN_BYTES_MAX`].
     #[error("the token is too long")]
@@ -188,8 +224,8 @@ pub enum NotAuthenticated {
     /// The token names a key that is not configured.
     #[error("the token names an unknown key")]
     UnknownKey,
-    /// No configured key made this signature.
-    #[error("the token's signature is wrong")]
+    /// No configured key made this signature; or it was not made with the secret of the local key that it names.
+    #[error("the signature is wrong")]
     Signature,
     /// The proof is over: the token's `exp` with leeway, or the certificate's `notAfter`.
     #[error("the proof has expired")]
@@ -224,6 +260,41 @@ pub enum NotAuthenticated {
     /// The certificate holds no name that could be a client's.
     #[error("the certificate holds no client name")]
     CertificateName,
+    /// An API key that we did not issue was shown. An alarm: it may be one of the exchange's own.
+    #[error("an API key that is not ours was shown (SHA-256 {0}…); if it is the exchange's, take it from that bot")]
+    ForeignKey(KeyHash),
+    /// A local key was shown at another venue than its own. An alarm: two bots may have been mixed up.
+    #[error("a local key of another venue was shown (SHA-256 {0}…)")]
+    KeyOfOtherVenue(KeyHash),
+    /// A local key or placeholder of an earlier generation of its client.
+    #[error("a local key or placeholder of an earlier generation; give the bot what `countersign key` prints now")]
+    Generation,
+    /// The signature was seen before.
+    #[error("the signature was seen before")]
+    Replayed,
+    /// The nonce lies over 60 s below the highest of its unit, or below the start of this process.
+    #[error("the nonce is over 60 s behind others of this key, or behind the start of the proxy")]
+    NonceTooOld,
+    /// Not a placeholder of ours, or one that was changed.
+    #[error("the token is no placeholder of ours")]
+    Placeholder,
+    /// A placeholder for another venue.
+    #[error("the placeholder is for another venue")]
+    PlaceholderOfOtherVenue,
+}
+
+impl NotAuthenticated {
+    /// The `reason` in the log. An alarm has one of its own, to be watched for: a key of the exchange's may be where
+    /// it should not be.
+    pub const fn reason(self) -> &'static str {
+        if matches!(self, Self::ForeignKey(_) | Self::KeyOfOtherVenue(_)) {
+            "foreign_key"
+        } else if matches!(self, Self::Replayed | Self::NonceTooOld) {
+            "replayed"
+        } else {
+            "auth_invalid"
+        }
+    }
 }
 
 /// Reads the name that a proof carries. `anonymous` is refused: a policy would take its bearer for nobody.

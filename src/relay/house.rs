@@ -95,7 +95,7 @@ impl House {
         let outcome = identity::authenticate(proof, now, &self.trusted);
         if let Err(why) = &outcome {
             let delay = self.budget.lock().unwrap_or_else(PoisonError::into_inner).failed(source, now);
-            warn!(%peer, reason = "auth_invalid", %why, "login refused");
+            warn!(%peer, reason = why.reason(), %why, "login refused");
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }

@@ -11,7 +11,7 @@ mod rest;
 mod v2;
 
 use super::{Comeback, Dialect, Endpoint, EndpointKind, NonceRules, Venue};
-use crate::credential::SecretFormat;
+use crate::credential::{KeyShape, SecretFormat, TextShape};
 use crate::fresh::NonceUnit;
 
 pub use acts::rest_act;
@@ -55,6 +55,11 @@ impl Venue for Bitfinex {
 
     fn secret_format(&self) -> Option<SecretFormat> {
         Some(SecretFormat::Text)
+    }
+
+    fn local_key_shape(&self) -> Option<KeyShape> {
+        let text = TextShape::Alphanumeric { characters: 43 };
+        Some(KeyShape { api_key: text, secret: text })
     }
 
     /// At most 2^53 - 1: nanoseconds do not fit.

@@ -15,7 +15,7 @@ use super::{
     Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue,
     wire::json::{self, Value},
 };
-use crate::credential::{SecretFormat, Signer, sha256};
+use crate::credential::{KeyShape, SecretFormat, Signer, TextShape, sha256};
 use crate::fresh::{Nonce, NonceUnit};
 use crate::secret::Secret;
 use base64::Engine as _;
@@ -70,6 +70,11 @@ impl Venue for Kraken {
 
     fn secret_format(&self) -> Option<SecretFormat> {
         Some(SecretFormat::Base64)
+    }
+
+    /// 56 characters and 88: the secret is as long as that of the example in "Spot REST authentication".
+    fn local_key_shape(&self) -> Option<KeyShape> {
+        Some(KeyShape { api_key: TextShape::Base64 { bytes: 42 }, secret: TextShape::Base64 { bytes: 64 } })
     }
 
     /// An unsigned 64-bit number of any unit. Nanoseconds are above whatever another program may have used.

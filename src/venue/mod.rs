@@ -5,7 +5,7 @@
 //!
 //! A new exchange is one file, one transcript fixture under `tests/transcripts`, and one row in `venues!` below.
 
-use crate::credential::{SecretFormat, Signer};
+use crate::credential::{KeyShape, SecretFormat, Signer};
 use crate::fresh::{Fresh, Nonce, NonceUnit, TokenId, UnixMillis};
 use crate::message::Message;
 use crate::scope::{Acts, Right, Scope};
@@ -50,6 +50,11 @@ pub trait Venue: Sync {
 
     /// How it hands out API secrets. `None`: this venue knows no keys.
     fn secret_format(&self) -> Option<SecretFormat>;
+
+    /// What the key pairs that we issue to its bots look like. `None`: bots of this venue do not sign.
+    fn local_key_shape(&self) -> Option<KeyShape> {
+        None
+    }
 
     /// What its nonces may be.
     fn nonces(&self) -> NonceRules;
