@@ -60,8 +60,12 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
 
 /// Reads and checks a configuration file, under the environment and the overrides.
 pub fn read(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Config, config::ConfigErrors> {
-    let venues: Vec<VenueRow> =
-        venue::VENUES.iter().map(|(venue, _)| VenueRow { name: venue.name(), secret: venue.secret_format() }).collect();
+    let row = |venue: &dyn Venue| VenueRow {
+        name: venue.name(),
+        secret: venue.secret_format(),
+        endpoints: venue.endpoints(),
+    };
+    let venues: Vec<VenueRow> = venue::VENUES.iter().map(|(venue, _)| row(*venue)).collect();
     let known = Known {
         venues: &venues,
         client: |text| ClientPattern::parse(text).map(drop).map_err(|bad| bad.to_string()),

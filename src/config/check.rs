@@ -6,6 +6,7 @@
 mod accounts;
 mod clients;
 mod grants;
+mod ports;
 mod texts;
 
 use super::layers::Layers;
@@ -31,20 +32,36 @@ pub(super) fn check(
     let listen = listen(&raw.listen, checker);
     let admin_key = Key::top("admin").then("address");
     let admin_address = checker.address(raw.admin.address.as_deref(), 9443, &admin_key);
-    if overlap(listen.address, admin_address) {
-        checker.wrong(&admin_key, "is the same as listen.address", "give it a port of its own");
-    }
+    let connect_address = ports::connect(raw.connect.as_ref(), checker);
     let store_path = checker.path(raw.store.path.as_deref().unwrap_or("state"), &Key::top("store").then("path"));
     let log = log(&raw.log, checker);
     let limits = raw.limits.check(checker);
     let clients = clients::clients(&raw.clients, checker);
     let accounts = accounts::accounts(&raw.accounts, checker);
     let grants = grants::grants(raw, checker);
+    let ports = ports::ports(raw, &accounts, &grants, checker);
+    let mut listeners = vec![(Key::top("listen").then("address"), listen.address), (admin_key, admin_address)];
+    listeners.extend(connect_address.map(|address| (Key::top("connect").then("address"), address)));
+    let numbered = ports.iter().enumerate();
+    listeners.extend(numbered.map(|(index, port)| (Key::top("ports").at(index).then("address"), port.address)));
+    ports::each_on_its_own(&listeners, checker);
     if !checker.mistakes.is_empty() {
         return Err(std::mem::take(&mut checker.mistakes).into_errors());
     }
     let base = layers.base;
-    Ok(Config { base, listen, clients, accounts, grants, admin_address, store_path, log, limits })
+    Ok(Config {
+        base,
+        listen,
+        ports,
+        connect_address,
+        clients,
+        accounts,
+        grants,
+        admin_address,
+        store_path,
+        log,
+        limits,
+    })
 }
 
 /// Reads values and collects mistakes.
@@ -71,6 +88,11 @@ impl Checker<'_> {
     fn note(&mut self, key: &Key, source: String, what: &str, help: &str) {
         let mistake = Mistake { key: key.to_string(), source, what: what.to_owned(), help: help.to_owned() };
         self.mistakes.add(key, mistake);
+    }
+
+    /// True if something below that table is wrong: what follows from it is no mistake of its own.
+    fn has_mistakes_in(&self, table: &str) -> bool {
+        self.mistakes.is_any_within(table)
     }
 
     /// A duration between two bounds.

@@ -140,6 +140,11 @@ impl Mistakes {
         self.spoiled.iter().any(|spoiled| key.is_within(spoiled))
     }
 
+    /// True if something was found in a top-level table, or could not be used there.
+    pub(super) fn is_any_within(&self, table: &str) -> bool {
+        self.found.iter().any(|mistake| mistake.key.split(['.', '[']).next() == Some(table))
+    }
+
     /// True if there is no room for more.
     pub(super) fn is_full(&self) -> bool {
         self.found.len() >= MISTAKES_MAX

@@ -22,6 +22,7 @@ use crate::credential::SecretFormat;
 use crate::fresh::NonceUnit;
 use crate::names::AccountName;
 use crate::scope::Scope;
+use crate::venue::Endpoint;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -69,6 +70,8 @@ pub struct VenueRow {
     pub name: &'static str,
     /// How its API secrets are written. `None`: it has none, nor hosts of its own.
     pub secret: Option<SecretFormat>,
+    /// Its doors, which a port may name.
+    pub endpoints: &'static [Endpoint],
 }
 
 /// A configuration without mistakes. Paths are complete: relative ones start at [`Config::base`].
@@ -78,6 +81,10 @@ pub struct Config {
     pub base: PathBuf,
     /// Where clients connect.
     pub listen: Listen,
+    /// `[[ports]]`: further listeners, each for one venue.
+    pub ports: Vec<Port>,
+    /// `[connect] address`: where clients that read the proxy variables find us. `None`: nowhere.
+    pub connect_address: Option<SocketAddr>,
     /// How they prove who they are.
     pub clients: Clients,
     /// The accounts, by name.
@@ -109,6 +116,17 @@ pub struct Listen {
     pub unsafe_no_auth: bool,
     /// How many connections may be open.
     pub connections_max: usize,
+}
+
+/// One of `[[ports]]`: a listener that leads to one venue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The address.
+    pub address: SocketAddr,
+    /// The venue: one of [`Known::venues`].
+    pub venue: &'static str,
+    /// The endpoint to whose host it is narrowed: one of the venue's.
+    pub endpoint: Option<&'static str>,
 }
 
 /// Our own certificates.

@@ -19,6 +19,8 @@ pub(super) const NOT_AN_UPSTREAM: &str = "must be \"simulator\" or a table { res
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     pub(super) listen: RawListen,
+    pub(super) ports: Vec<RawPort>,
+    pub(super) connect: Option<RawConnect>,
     pub(super) clients: RawClients,
     pub(super) accounts: BTreeMap<String, RawAccount>,
     pub(super) grants: Vec<RawGrant>,
@@ -37,6 +39,20 @@ pub(super) struct RawListen {
     pub(super) hosts: Vec<String>,
     pub(super) unsafe_no_auth: bool,
     pub(super) connections_max: Option<u64>,
+}
+
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPort {
+    pub(super) address: Option<String>,
+    pub(super) venue: Option<String>,
+    pub(super) endpoint: Option<String>,
+}
+
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConnect {
+    pub(super) address: Option<String>,
 }
 
 #[derive(serde::Deserialize, Default)]

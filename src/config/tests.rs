@@ -6,6 +6,7 @@ mod mistaken;
 
 use super::{Config, ConfigErrors, Known, VenueRow, load};
 use crate::credential::SecretFormat;
+use crate::venue::{Endpoint, EndpointKind};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,10 +40,16 @@ scope = ["public"]
 "#;
 
 const VENUES: [VenueRow; 3] = [
-    VenueRow { name: "kraken", secret: Some(SecretFormat::Base64) },
-    VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text) },
-    VenueRow { name: "plain", secret: None },
+    VenueRow { name: "kraken", secret: Some(SecretFormat::Base64), endpoints: DOORS },
+    VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text), endpoints: DOORS },
+    VenueRow { name: "plain", secret: None, endpoints: &[] },
 ];
+
+const DOORS: &[Endpoint] = &[door("private"), door("public")];
+
+const fn door(name: &'static str) -> Endpoint {
+    Endpoint { name, kind: EndpointKind::Socket, host: "", path: "", local_path: None }
+}
 
 /// What the program knows; its reader of clients repeats what it read, which ours has to keep to itself.
 fn known() -> Known<'static> {

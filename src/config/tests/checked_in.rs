@@ -3,8 +3,8 @@
 use super::{keys, known, read};
 use crate::config::limits::RawLimits;
 use crate::config::raw::{
-    Raw, RawAccount, RawAdmin, RawClients, RawGrant, RawHosts, RawJwt, RawJwtKey, RawListen, RawLog, RawMtls,
-    RawReferenceTable, RawStore, RawTls,
+    Raw, RawAccount, RawAdmin, RawClients, RawConnect, RawGrant, RawHosts, RawJwt, RawJwtKey, RawListen, RawLog,
+    RawMtls, RawPort, RawReferenceTable, RawStore, RawTls,
 };
 use crate::config::{Config, Keys, Tls, Upstream, load};
 use figment::error::Kind;
@@ -50,10 +50,12 @@ fn every_commented_line_loads_and_shows_the_default_unless_it_says_that_it_is_an
 #[test]
 fn every_key_that_exists_is_in_the_file() {
     let written = written();
-    let tables: [(&str, &[&str]); 14] = [
+    let tables: [(&str, &[&str]); 16] = [
         ("", fields::<Raw>()),
         ("listen.", fields::<RawListen>()),
         ("listen.tls.", fields::<RawTls>()),
+        ("ports.", fields::<RawPort>()),
+        ("connect.", fields::<RawConnect>()),
         ("clients.", fields::<RawClients>()),
         ("clients.jwt.", fields::<RawJwt>()),
         ("clients.jwt.keys.", fields::<RawJwtKey>()),

@@ -143,4 +143,28 @@ fn what_is_not_said_has_its_default() {
     let jwt = config.clients.jwt.expect("it is in the file");
     assert_eq!((jwt.audience.as_str(), jwt.lifetime_max.as_secs(), jwt.leeway.as_secs()), ("countersign", 86400, 5));
     assert!(config.listen.origins.is_empty() && !config.listen.unsafe_no_auth);
+    assert_eq!((config.ports, config.connect_address), (Vec::new(), None));
+}
+
+#[test]
+fn a_port_may_be_any_that_is_free_as_often_as_one_likes() {
+    let ports = "ports = [{ address = '127.0.0.1:0', venue = 'kraken', endpoint = 'public' }, \
+                 { address = '127.0.0.1:0', venue = 'plain' }]\nconnect = {}\n";
+    let config = read(&format!("{ports}{SMALL}")).expect("no mistakes");
+    let ports: Vec<_> = config.ports.iter().map(|port| (port.venue, port.endpoint)).collect();
+    assert_eq!(ports, [("kraken", Some("public")), ("plain", None)]);
+    assert_eq!(config.connect_address.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:8444"));
+}
+
+#[test]
+fn nobody_is_let_in_unproved_at_a_port_of_the_network() {
+    let open = |address: &str| {
+        let ports = format!("ports = [{{ address = '{address}', venue = 'kraken' }}]\n");
+        let listen = "[listen]\nunsafe_no_auth = true";
+        let small =
+            SMALL.replace("[listen]", listen).replace("[clients.jwt]\nsecret = { file = \"client.key\" }\n", "");
+        read(&format!("{ports}{small}"))
+    };
+    assert_eq!(keys(open("0.0.0.0:8601")), ["ports[0].address"]);
+    assert!(open("127.0.0.1:8601").is_ok());
 }
