@@ -12,7 +12,7 @@ use countersign::names::{AccountName, ClientName, SessionId};
 use countersign::policy::{ClientPattern, Grant, Policy};
 use countersign::scope::Right;
 use countersign::secret::Secret;
-use countersign::session::{Action, Event, Limits, Session};
+use countersign::session::{Action, Event, Limits, Rules, Session};
 use countersign::venue::{self, Manner, Route};
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -100,7 +100,12 @@ impl Stage {
         let policy = Arc::new(Policy::new(vec![grant], BTreeMap::from([(account, venue.name())])));
         let who = Principal::danger_unproved_for_development(ClientName::parse("bot-a").expect("a name"));
         let permit = policy.authorize(&who, &route, None).expect("the grant fits");
-        let session = Session::permitted(SessionId::from_random(1), route, policy, Limits::default(), permit);
+        let session = Session::permitted(
+            SessionId::from_random(1),
+            route,
+            Rules { policy, trusted: Arc::default(), limits: Limits::default() },
+            permit,
+        );
         let mut stage = Self { session, actions: Vec::with_capacity(8) };
         stage.happen(Event::Dialled);
         stage

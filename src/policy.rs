@@ -135,6 +135,7 @@ pub struct Permit {
     venue: &'static str,
     scope: Scope,
     ends_at: Option<UnixMillis>,
+    generation: Option<u32>,
     _seat: Option<Seat>,
 }
 
@@ -181,6 +182,7 @@ impl Policy {
         permit.method = who.method();
         permit.scope = terms.scope;
         permit.ends_at = who.ends_at();
+        permit.generation = who.generation();
         Ok(())
     }
 
@@ -250,6 +252,7 @@ impl Permit {
             venue: route.venue.name(),
             scope: terms.scope,
             ends_at: who.ends_at(),
+            generation: who.generation(),
             _seat: seat,
         }
     }
@@ -282,6 +285,11 @@ impl Permit {
     /// When the proof behind it ends.
     pub fn ends_at(&self) -> Option<UnixMillis> {
         self.ends_at
+    }
+
+    /// The generation of the local key or placeholder behind it, if it was one.
+    pub fn generation(&self) -> Option<u32> {
+        self.generation
     }
 
     /// The first right that these acts need and the permit lacks. `None`: all are allowed.

@@ -29,7 +29,7 @@ use countersign::names::{AccountName, ClientName, SessionId};
 use countersign::policy::{ClientPattern, Grant, Policy};
 use countersign::scope::{Right, Scope};
 use countersign::secret::Secret;
-use countersign::session::{Action, Event, Limits, Session};
+use countersign::session::{Action, Event, Limits, Rules, Session};
 use countersign::venue::{self, Manner, Route};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -126,13 +126,13 @@ impl Stage {
                 let who = proved("bot-a", self.now());
                 let permit = policy.authorize(&who, &route, None).expect("the grant fits");
                 let id = SessionId::from_random(1);
-                self.session = Some(Session::permitted(id, route, policy, Limits::default(), permit));
+                self.session = Some(Session::permitted(id, route, rules(policy), permit));
                 self.happen(Event::Dialled)
             }
             ("first", "message") => {
                 let (route, policy) = (self.route.expect("a route comes first"), self.policy());
                 let id = SessionId::from_random(1);
-                self.session = Some(Session::unproved(id, route, policy, Limits::default(), self.now()));
+                self.session = Some(Session::unproved(id, route, rules(policy), self.now()));
                 Vec::new()
             }
             ("client", _) => self.happen(Event::FromClient(Message::text(rest))),
@@ -218,6 +218,10 @@ impl Stage {
         self.session().on(event, now, &mut actions);
         actions.iter().map(shown).collect()
     }
+}
+
+fn rules(policy: Arc<Policy>) -> Rules {
+    Rules { policy, trusted: Arc::default(), limits: Limits::default() }
 }
 
 /// Who shows a good token of 15 minutes.

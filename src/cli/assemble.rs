@@ -361,7 +361,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         draining: is_draining.clone(),
     };
     let house = Arc::new(House {
-        trusted: prepared.trusted,
+        trusted: Arc::new(prepared.trusted),
         policy: current_policy,
         draining: is_draining.clone(),
         budget: Mutex::new(FailureBudget::new(budget_limits(config))),

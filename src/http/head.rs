@@ -6,8 +6,8 @@ use crate::venue::wire::path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -82,14 +82,15 @@ pub(super) fn check_request(parts: &Parts, body_bytes_max: usize) -> Result<(), 
             "write the path plainly: no escapes, no empty or dotted segments, no `;`",
         ));
     }
-    if !parts.uri.query().is_none_or(path::is_plain_query) {
+    if !parts.uri.query().is_none_or(path::query_is_plain) {
         return Err(bad(
             StatusCode::BAD_REQUEST,
             "query_not_plain",
             "the query holds a control character or a broken escape",
         ));
     }
-    if parts.headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if parts.headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_encoded", "send the body without Content-Encoding"));
     }
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

@@ -9,40 +9,35 @@ mod upgrade;
 
 pub use route::{Entrance, NoRoute, Routes};
 
-use crate::fault;
-use crate::fresh::UnixMillis;
-use crate::identity::budget::{Source, Unproved};
+use crate::identity::budget::Source;
 use crate::identity::mtls::CertificateProof;
 use crate::identity::{NotAuthenticated, Principal, Proof};
-use crate::names::{AccountName, ClientName, SessionId};
-use crate::policy::{Denied, Permit};
-use crate::relay::{self, ClientSocket, Dialled, House};
+use crate::names::{AccountName, ClientName};
+use crate::relay::House;
 use crate::secret::Secret;
-use crate::session::{End, Session};
+use crate::session::End;
 use crate::tls::Stream;
-use crate::venue::{Manner, Route};
+use crate::upstream::AnswerLimits;
+use crate::venue::Route;
 use bytes::Bytes;
-use head::BadHead;
-use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use refusal::Refusal;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 /// The times and sizes of the door.
 #[derive(Debug, Clone)]
@@ -169,22 +164,16 @@ async fn answer(door: &Arc<Door>, connection: &Arc<Connection>, request: Request
 async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<Incoming>) -> Result<Answer, Refusal> {
     let (parts, body) = request.into_parts();
     let host = head::check(&parts, &door.origins)?;
-    let is_upgrade = head::is_upgrade(&parts.headers);
-    let route = find_route(door, connection, &host, parts.uri.path(), is_upgrade)?;
-    if is_upgrade {
+    let route = find_route(door, connection, &host, &parts)?;
+    if head::is_upgrade(&parts.headers) {
         upgrade::answer(door, connection, route, parts).await
     } else {
         rest::answer(door, connection, route, parts, body).await
     }
 }
 
-fn find_route(
-    door: &Door,
-    connection: &Connection,
-    host: &str,
-    path: &str,
-    is_upgrade: bool,
-) -> Result<Route, Refusal> {
+fn find_route(door: &Door, connection: &Connection, host: &str, parts: &Parts) -> Result<Route, Refusal> {
+    let (path, method, is_upgrade) = (parts.uri.path(), &parts.method, head::is_upgrade(&parts.headers));
     let is_named_alike = match &connection.server_name {
         // A client that dials an address and names a host, or the other way round, proves nothing by the first.
         Some(name) => name == host || host.starts_with('[') || host.parse::<IpAddr>().is_ok(),
@@ -211,7 +200,8 @@ fn find_route(
                 door.routes.local_paths().join(", ")
             ),
         },
-        NoRoute::NotUpgraded => head::NO_UPGRADE.into(),
+        NoRoute::NotUpgraded if *method == Method::GET => head::NO_UPGRADE.into(),
+        NoRoute::NotUpgraded => head::METHOD.into(),
     })
 }
 

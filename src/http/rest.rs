@@ -12,8 +12,8 @@ use crate::fault;
 use crate::identity::{NotAuthenticated, Principal, Proof};
 use crate::names::{AccountName, ClientName};
 use crate::policy::{Denied, Permit, Policy};
-use crate::scope::{Act, Acts};
 use crate::relay::end_of;
+use crate::scope::{Act, Acts};
 use crate::secret::Secret;
 use crate::session::{End, Scrub};
 use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
@@ -84,12 +84,7 @@ async fn whole(door: &Door, route: &Route, parts: Parts, body: Incoming) -> Resu
 }
 
 /// Permits a request. What is open to everybody stays open to those who prove who they are.
-fn permit(
-    policy: &Policy,
-    who: &Principal,
-    route: &Route,
-    wish: Option<&AccountName>,
-) -> Result<Permit, Denied> {
+fn permit(policy: &Policy, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
     match policy.permit_request(who, route, wish) {
         Err(Denied::NoGrant) if policy.admits_anonymous(route) => {
             policy.permit_request(&Principal::anonymous(), route, None)
@@ -154,7 +149,7 @@ impl Asked<'_> {
                 let proof = Proof::shown_at(venue, shown);
                 let outcome = house.authenticate(&proof, self.connection.source, self.connection.peer).await;
                 outcome.map_err(|why| match why {
-                    NotAuthenticated::Replayed => Why::Replayed,
+                    NotAuthenticated::Replayed | NotAuthenticated::NonceTooOld => Why::Replayed,
                     _ => Why::NotAuthenticated,
                 })
             }

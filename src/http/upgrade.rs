@@ -43,22 +43,21 @@ pub(super) async fn answer(
 
     let id = session_id()?;
     let house = &door.house;
-    let policy = Arc::clone(&house.policy.borrow());
-    let limits = house.limits.session.clone();
+    let rules = house.rules();
     let who = match principal(door, connection, bearer).await? {
         None if is_open_to_anybody(door, &route) => Some(Principal::anonymous()),
         who => who,
     };
     let (session, dialled, unproved) = match who {
         Some(who) => {
-            let permit = policy.authorize(&who, &route, wish.as_ref())?;
+            let permit = rules.policy.authorize(&who, &route, wish.as_ref())?;
             let dialled = dial(house, &permit, &route).await?;
-            (Session::permitted(id, route, policy, limits, permit), Some(dialled), None)
+            (Session::permitted(id, route, rules, permit), Some(dialled), None)
         }
         None => {
             let now = house.clock.now();
             let unproved = take_unproved(house, connection.source, now)?;
-            (Session::unproved(id, route, policy, limits, now).wishing_for(wish), None, Some(unproved))
+            (Session::unproved(id, route, rules, now).wishing_for(wish), None, Some(unproved))
         }
     };
     let arriving = Arriving { session, connection: Arc::clone(connection), dialled, unproved };

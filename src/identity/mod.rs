@@ -153,6 +153,16 @@ impl TrustedKeys {
         Self { jwt, local }
     }
 
+    /// True unless a client was proved by local material of a generation that is over. `None`: by something else.
+    pub fn still_counts(&self, client: &ClientName, method: Method, generation: Option<u32>) -> bool {
+        match (generation, method, &self.local) {
+            // What was issued to somebody unproved is this process's own, and ends with it.
+            (None, _, _) | (_, Method::NoAuth, _) => true,
+            (Some(generation), _, Some(local)) => local.generation(client) == generation,
+            (Some(_), _, None) => false,
+        }
+    }
+
     /// What makes local keys and placeholders, if they are configured.
     pub fn local(&self) -> Option<&LocalKeys> {
         self.local.as_ref()
@@ -248,9 +258,6 @@ pub enum NotAuthenticated {
     /// The token limits itself to something that is not a right.
     #[error("the token's scope holds an unknown word")]
     Scope,
-    /// A signature that was seen before, or a nonce far below one that was.
-    #[error("the signed login was seen before")]
-    Replayed,
     /// The certificate does not parse.
     #[error("the certificate is malformed")]
     Certificate,

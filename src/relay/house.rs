@@ -5,7 +5,7 @@ use crate::identity::{self, NotAuthenticated, Principal, Proof, TrustedKeys};
 use crate::names::AccountName;
 use crate::policy::{Permit, Policy};
 use crate::secret::Secret;
-use crate::session::End;
+use crate::session::{End, Rules};
 use crate::supply::account::Account;
 use crate::supply::clock::Clock;
 use crate::upstream::{Door, NotOpened, Opened, Upstream};
@@ -66,7 +66,7 @@ impl Default for Limits {
 /// What the sessions of a house share.
 pub struct House {
     /// Who signs the proofs of clients.
-    pub trusted: TrustedKeys,
+    pub trusted: Arc<TrustedKeys>,
     /// Who may do what; replaced as a whole.
     pub policy: watch::Receiver<Arc<Policy>>,
     /// True once the house is closing.
@@ -84,6 +84,12 @@ pub struct House {
 }
 
 impl House {
+    /// What a session that begins now judges by.
+    pub fn rules(&self) -> Rules {
+        let (policy, trusted) = (Arc::clone(&self.policy.borrow()), Arc::clone(&self.trusted));
+        Rules { policy, trusted, limits: self.limits.session.clone() }
+    }
+
     /// Finds out who a client is. A source that failed too often waits for its refusal; a good proof never waits.
     pub async fn authenticate(
         &self,

@@ -16,6 +16,17 @@ use crate::secret::Secret;
 use crate::session::End;
 use crate::venue::{self, ClientLogin, Manner, Reading, Refusal};
 
+/// What a credential in a message turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// This client's own, or nobody's.
+    Known,
+    /// It may say more about this client than is known.
+    Unverified,
+    /// We issued it to another client, or for another account.
+    Foreign,
+}
+
 /// Bytes of public requests that may wait for their client to prove who it is.
 const PARKED_BYTES_MAX: usize = 16 * 1024;
 
@@ -44,7 +55,7 @@ impl Session {
 
     /// The same, in the venue's own protocol.
     fn on_native(&mut self, message: Message, now: UnixMillis, out: &mut Vec<Action>) {
-        self.deadline = Some((now.plus(self.limits.unproved_idle), End::AuthenticationTimeout));
+        self.deadline = Some((now.plus(self.rules.limits.unproved_idle), End::AuthenticationTimeout));
         let mut reading = self.dialect.read(&message);
         if let Some(shown) = reading.shown.take().filter(|_| self.dialect.takes_login()) {
             return self.prove(message, shown, out);
@@ -60,7 +71,7 @@ impl Session {
             // Never kept for later: whoever sends an order means now.
             return self.refuse(&message, &reading, Refusal::NotAuthenticated, now, out);
         }
-        if self.policy.admits_anonymous(&self.route) {
+        if self.rules.policy.admits_anonymous(&self.route) {
             self.held = Some(message);
             return self.admit(&Principal::anonymous(), now, out);
         }
@@ -71,11 +82,38 @@ impl Session {
         self.refuse(&message, &reading, Refusal::NotAuthenticated, now, out);
     }
 
+    /// Looks at a credential of the venue's own kind in a message of a client that may talk. Where the client is proved it
+    /// is not needed, and mostly a dummy; but what we issued to somebody else has no business here.
+    pub(super) fn look_at(&mut self, shown: &ClientLogin, now: UnixMillis) -> Shown {
+        let permit = self.permit.as_ref().expect("only a client with a permit is judged");
+        match permit.method() {
+            Method::Anonymous => return Shown::Unverified,
+            Method::NoAuth => return Shown::Known,
+            Method::Jwt | Method::Certificate | Method::LocalKey => {}
+        }
+        let token = if let ClientLogin::Token(token) = shown { Some(token) } else { None };
+        if token.is_some() && self.known_token.as_ref() == token {
+            return Shown::Known;
+        }
+        let venue = self.route.venue.name();
+        let owner = self.rules.trusted.local().and_then(|local| local.owner(shown, venue, now));
+        let Some(owner) = owner else { return Shown::Known };
+        if owner.client != *permit.client() || Some(&owner.account) != permit.account() {
+            return Shown::Foreign;
+        }
+        self.known_token = token.cloned();
+        // One that was bought with a newer proof prolongs the session.
+        if token.is_some() && permit.ends_at().is_some() { Shown::Unverified } else { Shown::Known }
+    }
+
     /// Has the venue's own proof verified that a message carries. The message is taken up again once that is done.
     pub(super) fn prove(&mut self, message: Message, shown: ClientLogin, out: &mut Vec<Action>) {
         self.phase = Phase::Judging;
         self.held = Some(message);
         self.is_native_proof = true;
+        if let ClientLogin::Token(token) = &shown {
+            self.known_token = Some(token.clone());
+        }
         out.push(Action::Authenticate(Proof::shown_at(self.route.venue.name(), shown)));
     }
 
@@ -101,7 +139,8 @@ impl Session {
         let who = match outcome {
             Ok(who) => who,
             Err(why) if self.is_native_proof => {
-                let why = if why == NotAuthenticated::Replayed { Refusal::Replayed } else { Refusal::NotAuthenticated };
+                let is_replay = matches!(why, NotAuthenticated::Replayed | NotAuthenticated::NonceTooOld);
+                let why = if is_replay { Refusal::Replayed } else { Refusal::NotAuthenticated };
                 return self.refuse_proof(why, now, out);
             }
             Err(NotAuthenticated::NoKeys) => return self.close(End::AuthenticationUnavailable, out),
@@ -116,7 +155,7 @@ impl Session {
     /// Asks the policy for a permit. Where the exchange's socket is open already, for a client that was nobody, it goes
     /// on with the new one.
     fn admit(&mut self, who: &Principal, now: UnixMillis, out: &mut Vec<Action>) {
-        let permit = match self.policy.authorize(who, &self.route, self.wish.as_ref()) {
+        let permit = match self.rules.policy.authorize(who, &self.route, self.wish.as_ref()) {
             Ok(permit) => permit,
             Err(Denied::TooManySessions) => return self.close(End::MaxConnections, out),
             Err(_) if self.is_native_proof => return self.refuse_proof(Refusal::NotAuthenticated, now, out),
@@ -155,7 +194,7 @@ impl Session {
             let end = if by_certificate { End::IdentityMismatch } else { End::ReauthIdentityChanged };
             return self.close(end, out);
         }
-        if self.policy.renew(permit, who, &self.route).is_err() {
+        if self.rules.policy.renew(permit, who, &self.route).is_err() {
             if self.is_native_proof {
                 return self.refuse_proof(Refusal::CredentialField, now, out);
             }

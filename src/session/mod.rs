@@ -15,13 +15,14 @@ mod end;
 mod notice;
 mod scrub;
 
+use arrival::Shown;
 pub use end::{Blame, End, Refused};
 pub use scrub::Scrub;
 
 use crate::credential::Signer;
 use crate::fresh::{Fresh, TokenId, UnixMillis};
 use crate::identity::first_message::{FIRST_MESSAGE_BYTES_MAX, FirstMessage, read_first_message};
-use crate::identity::{Method, NotAuthenticated, Principal, Proof};
+use crate::identity::{Method, NotAuthenticated, Principal, Proof, TrustedKeys};
 use crate::message::Message;
 use crate::names::{AccountName, SessionId};
 use crate::policy::{Permit, Policy};
@@ -53,6 +54,17 @@ impl Default for Limits {
             expiry_notice: Duration::from_secs(60),
         }
     }
+}
+
+/// What a session judges by.
+#[derive(Clone)]
+pub struct Rules {
+    /// Who may do what; replaced by [`Event::PolicyChanged`].
+    pub policy: Arc<Policy>,
+    /// What proofs are checked against.
+    pub trusted: Arc<TrustedKeys>,
+    /// The times that it keeps.
+    pub limits: Limits,
 }
 
 /// What happens to a session.
@@ -118,8 +130,7 @@ enum Phase {
 pub struct Session {
     id: SessionId,
     route: Route,
-    limits: Limits,
-    policy: Arc<Policy>,
+    rules: Rules,
     dialect: Box<dyn Dialect>,
     phase: Phase,
     permit: Option<Permit>,
@@ -134,6 +145,8 @@ pub struct Session {
     parked: Vec<Message>,
     /// True while the proof that is verified is the venue's own, in the message that is held.
     is_native_proof: bool,
+    /// The venue's own token that this client showed last, and that was looked at.
+    known_token: Option<Secret>,
     /// What the exchange said before a client that waits for `connected` was told it.
     early: Vec<Message>,
     deadline: Option<(UnixMillis, End)>,
@@ -143,10 +156,11 @@ pub struct Session {
 
 impl Session {
     /// A session whose client has still to say who it is.
-    pub fn unproved(id: SessionId, route: Route, policy: Arc<Policy>, limits: Limits, now: UnixMillis) -> Self {
-        let mut session = Self::new(id, route, policy, limits);
+    pub fn unproved(id: SessionId, route: Route, rules: Rules, now: UnixMillis) -> Self {
+        let mut session = Self::new(id, route, rules);
         session.speaks_to_us = route.manner == Manner::Path;
-        let limit = if session.speaks_to_us { session.limits.auth_timeout } else { session.limits.unproved_idle };
+        let limit =
+            if session.speaks_to_us { session.rules.limits.auth_timeout } else { session.rules.limits.unproved_idle };
         session.deadline = Some((now.plus(limit), End::AuthenticationTimeout));
         session
     }
@@ -159,20 +173,19 @@ impl Session {
 
     /// A session whose client was permitted with the upgrade. The exchange's socket is open already: the driver
     /// starts it with [`Event::Dialled`].
-    pub fn permitted(id: SessionId, route: Route, policy: Arc<Policy>, limits: Limits, permit: Permit) -> Self {
-        let mut session = Self::new(id, route, policy, limits);
+    pub fn permitted(id: SessionId, route: Route, rules: Rules, permit: Permit) -> Self {
+        let mut session = Self::new(id, route, rules);
         session.speaks_to_us = route.manner == Manner::Path;
         session.permit = Some(permit);
         session.phase = Phase::Dialling;
         session
     }
 
-    fn new(id: SessionId, route: Route, policy: Arc<Policy>, limits: Limits) -> Self {
+    fn new(id: SessionId, route: Route, rules: Rules) -> Self {
         Self {
             id,
             route,
-            limits,
-            policy,
+            rules,
             dialect: route.venue.dialect(route.endpoint),
             phase: Phase::Unproved,
             permit: None,
@@ -183,6 +196,7 @@ impl Session {
             held: None,
             parked: Vec::new(),
             is_native_proof: false,
+            known_token: None,
             early: Vec::new(),
             deadline: None,
             scrub: Scrub::default(),
@@ -227,7 +241,7 @@ impl Session {
         let ends_at = self.permit.as_ref().and_then(Permit::ends_at);
         let notice = ends_at
             .filter(|_| self.speaks_to_us && self.greeted && !self.expiry_announced)
-            .map(|end| end.minus(self.limits.expiry_notice));
+            .map(|end| end.minus(self.rules.limits.expiry_notice));
         [deadline, ends_at, notice].into_iter().flatten().min()
     }
 
@@ -277,7 +291,7 @@ impl Session {
             None => Login::Never,
         };
         self.phase = Phase::LoggingIn;
-        self.deadline = Some((now.plus(self.limits.login_timeout), End::UpstreamLoginTimeout));
+        self.deadline = Some((now.plus(self.rules.limits.login_timeout), End::UpstreamLoginTimeout));
         self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Opened { login, scope }, steps));
     }
 
@@ -289,11 +303,15 @@ impl Session {
             return;
         }
         let mut reading = self.dialect.read(&message);
+        if let Some(shown) = reading.shown.take() {
+            match self.look_at(&shown, now) {
+                Shown::Known => {}
+                Shown::Unverified => return self.prove(message, shown, out),
+                Shown::Foreign => return self.refuse(&message, &reading, Refusal::CredentialField, now, out),
+            }
+        }
         let permit = self.permit.as_ref().expect("a session opens only with a permit");
         let scope = permit.scope();
-        if let Some(shown) = reading.shown.take().filter(|_| permit.method() == Method::Anonymous) {
-            return self.prove(message, shown, out);
-        }
         let why = match reading.acts {
             Ok(acts) if acts.is_empty() => Refusal::Unknown,
             Ok(acts) => match permit.lacks(acts) {
@@ -328,9 +346,11 @@ impl Session {
     }
 
     fn on_policy(&mut self, policy: Arc<Policy>, out: &mut Vec<Action>) {
-        self.policy = policy;
-        let still_granted = self.permit.as_ref().is_none_or(|permit| self.policy.still_grants(permit, &self.route));
-        if !still_granted {
+        self.rules.policy = policy;
+        let is_granted = |permit: &Permit| self.rules.policy.still_grants(permit, &self.route);
+        let is_of_now =
+            |permit: &Permit| self.rules.trusted.still_counts(permit.client(), permit.method(), permit.generation());
+        if !self.permit.as_ref().is_none_or(|permit| is_granted(permit) && is_of_now(permit)) {
             self.close(End::GrantRemoved, out);
         }
     }
@@ -345,7 +365,7 @@ impl Session {
         if ends_at <= now {
             return self.close(End::TokenExpired, out);
         }
-        let is_due = ends_at.since(now) <= self.limits.expiry_notice;
+        let is_due = ends_at.since(now) <= self.rules.limits.expiry_notice;
         if is_due && self.speaks_to_us && self.greeted && !self.expiry_announced {
             self.expiry_announced = true;
             out.push(Action::ToClient(notice::expiring(permit, ends_at)));
@@ -390,7 +410,7 @@ impl Session {
 
     fn await_login(&mut self, now: UnixMillis) {
         self.phase = Phase::LoggingIn;
-        self.deadline = Some((now.plus(self.limits.login_timeout), End::UpstreamLoginTimeout));
+        self.deadline = Some((now.plus(self.rules.limits.login_timeout), End::UpstreamLoginTimeout));
     }
 
     /// Says once that the session is open: to the log, and to a client that speaks to us.
