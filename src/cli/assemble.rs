@@ -340,7 +340,8 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
-            limits: account::Limits { hold_max: config.limits.hold_max, answer_timeout: config.limits.answer_timeout },
+            ordering: account::Ordering::Strict,
+            limits: account::Limits { hold_max: config.limits.hold_max, ..account::Limits::default() },
             writes: writes.clone(),
         };
         let (handle, task) = Account::open(settings, Arc::clone(&store), clock.clone()).map_err(not_open)?;
