@@ -54,6 +54,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("", "store.path = ''", "store.path"),
     ("", "log.format = 'hunter2-canary'", "log.format"),
     ("", "log.level = 'hunter2-canary'", "log.level"),
+    // How requests of a key follow each other.
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'hunter2-canary'", "accounts.kraken_main.ordering"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'\nwindow = 1", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'\nwindow = 257", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nwindow = 8", "accounts.kraken_main.window"),
     // [clients].
     ("secret = { file = \"client.key\" }", "", "clients.jwt"),
     ("authority = { file = \"ca.pem\" }", "", "clients.mtls.authority"),
