@@ -16,7 +16,7 @@ use crate::store::{FileStore, Store, StoreError};
 use crate::supply::account::{self, Account, NotOpen};
 use crate::supply::clock::Clock;
 use crate::tls::{Acceptor, Certificates, ClientRoots, Connector, PemPair, ServerSettings};
-use crate::upstream::{Base, DialLimits, Resolver, Upstream, Way};
+use crate::upstream::{AnswerLimits, Base, DialLimits, Resolver, Upstream, Way};
 use crate::venue::{self, Venue};
 use crate::{admin, server, session};
 use std::collections::{BTreeMap, BTreeSet};
@@ -344,7 +344,11 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
-            limits: account::Limits { hold_max: config.limits.hold_max, answer_timeout: config.limits.answer_timeout },
+            ordering: match account.ordering {
+                config::Ordering::Strict => account::Ordering::Strict,
+                config::Ordering::Window(requests) => account::Ordering::Window(requests),
+            },
+            limits: account_limits(config),
             writes: writes.clone(),
         };
         let (handle, task) = Account::open(settings, Arc::clone(&store), clock.clone()).map_err(not_open)?;
@@ -497,7 +501,28 @@ fn dial_limits(config: &Config) -> DialLimits {
     DialLimits {
         connect: config.limits.connect_timeout,
         handshake: config.limits.upstream_handshake,
+        idle: config.limits.connection_idle,
+        idle_connections_max: config.limits.connections_idle_max,
         ..DialLimits::default()
+    }
+}
+
+/// How long and how large an exchange's answer to a request may be.
+fn answer_limits(config: &Config) -> AnswerLimits {
+    let limits = &config.limits;
+    AnswerLimits { timeout: limits.answer_timeout, bytes_max: limits.answer_bytes_max, stall: limits.answer_stall }
+}
+
+fn account_limits(config: &Config) -> account::Limits {
+    let limits = &config.limits;
+    account::Limits {
+        hold_max: limits.hold_max,
+        answer: answer_limits(config),
+        order_wait: limits.order_wait,
+        call_wait: limits.call_wait,
+        calls_waiting_max: limits.calls_waiting_max,
+        calls_waiting_per_client_max: limits.calls_waiting_per_client_max,
+        order_connection_idle: limits.order_connection_idle,
     }
 }
 
@@ -533,6 +558,7 @@ mod tests {
             (format!("{:?}", http_limits(&config)), format!("{:?}", http::Limits::default())),
             (format!("{:?}", server_limits(&config)), format!("{:?}", server::Limits::default())),
             (format!("{:?}", dial_limits(&config)), format!("{:?}", DialLimits::default())),
+            (format!("{:?}", account_limits(&config)), format!("{:?}", account::Limits::default())),
             (format!("{:?}", budget_limits(&config)), format!("{:?}", budget::Limits::default())),
         ];
         for (configured, own) in pairs {

@@ -104,6 +104,24 @@ limits! {
     hold_max: Duration = "500ms";
     /// How long the exchange may take to answer a request.
     answer_timeout: Duration = "10s";
+    /// Bytes that the body of its answer may have.
+    answer_bytes_max: usize = 8388608;
+    /// How long the body of an answer may stand still.
+    answer_stall: Duration = "10s";
+    /// How long an order may wait for its turn in the lane.
+    order_wait: Duration = "2s";
+    /// How long any other call may wait for its turn.
+    call_wait: Duration = "8s";
+    /// Calls of one account that may wait.
+    calls_waiting_max: usize = 1024;
+    /// Calls of one account that may wait for one client.
+    calls_waiting_per_client_max: usize = 256;
+    /// How long a connection may have been idle to carry an order or cancel.
+    order_connection_idle: Duration = "10s";
+    /// How long a connection for calls is kept open while nobody uses it.
+    connection_idle: Duration = "50s";
+    /// Idle connections that are kept for each account and endpoint.
+    connections_idle_max: usize = 16;
     /// How long sessions may take to end once the process is told to.
     drain_timeout: Duration = "20s";
     /// Unproved connections of one source that has failed too often.

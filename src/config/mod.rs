@@ -211,6 +211,17 @@ pub struct Account {
     pub upstream: Upstream,
     /// What its nonces count; `None` for what its venue prefers.
     pub nonce_unit: Option<NonceUnit>,
+    /// How requests with its nonces follow each other.
+    pub ordering: Ordering,
+}
+
+/// How requests of one key follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// Each after the answer to the one before.
+    Strict,
+    /// So many at a time: only for a key with a nonce window at the exchange.
+    Window(usize),
 }
 
 /// The keys of an account.

@@ -103,6 +103,8 @@ pub(super) struct RawAccount {
     pub(super) secret: Option<RawReference>,
     pub(super) upstream: Option<RawUpstream>,
     pub(super) nonce_unit: Option<String>,
+    pub(super) ordering: Option<String>,
+    pub(super) window: Option<u64>,
     pub(super) token: Option<RawReference>,
 }
 

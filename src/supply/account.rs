@@ -1,8 +1,12 @@
 //! One task per account owns what its users share: the nonce lane, the token, the exchange's clock.
 //!
 //! Callers send it an order and wait for the answer with a limit of their own. No locks, one order of things, and
-//! a token refresh that does not die with whoever asked first.
+//! a token refresh that does not die with whoever asked first. Everything that carries one of the account's nonces
+//! goes through here: clients' REST calls ([`Account::call`]), socket logins ([`Account::lease`]) and the account's own
+//! token requests.
 
+mod call;
+mod queue;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -14,7 +18,8 @@ use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
 use crate::names::AccountName;
 use crate::policy::Upkeep;
 use crate::store::{Store, StoreError};
-use crate::upstream::Upstream;
+use crate::upstream::{AnswerLimits, Door, Silence, Upstream};
+use crate::venue::rest::Subjects;
 use crate::venue::{LoginOutcome, NotMinted, Venue};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +27,8 @@ use task::Task;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+
+pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
 
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
 const MAILBOX: usize = 1024;
@@ -32,13 +39,51 @@ pub struct Limits {
     /// How long a request or login holds the lane at most. Whatever is overtaken after that is the exchange's to
     /// refuse.
     pub hold_max: Duration,
-    /// How long the exchange may take to answer a token request.
-    pub answer_timeout: Duration,
+    /// How long and how large an answer of the exchange may be.
+    pub answer: AnswerLimits,
+    /// How long an order may wait for its turn: the price that it was made for is gone by then.
+    pub order_wait: Duration,
+    /// How long any other call may wait for its turn.
+    pub call_wait: Duration,
+    /// Calls that may wait at a time.
+    pub calls_waiting_max: usize,
+    /// Calls of one client that may wait at a time.
+    pub calls_waiting_per_client_max: usize,
+    /// How long a connection may have been idle to carry an order or cancel: an exchange may be about to close it.
+    pub order_connection_idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { hold_max: Duration::from_millis(500), answer_timeout: Duration::from_secs(10) }
+        Self {
+            hold_max: Duration::from_millis(500),
+            answer: AnswerLimits::default(),
+            order_wait: Duration::from_secs(2),
+            call_wait: Duration::from_secs(8),
+            calls_waiting_max: 1024,
+            calls_waiting_per_client_max: 256,
+            order_connection_idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How requests of one key follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ordering {
+    /// Each after the answer to the one before, or after [`Limits::hold_max`].
+    #[default]
+    Strict,
+    /// So many at a time, which may arrive in another order. Only for a key with a nonce window at the exchange.
+    Window(usize),
+}
+
+impl Ordering {
+    /// How many may be under way at a time.
+    pub fn in_flight_max(self) -> usize {
+        match self {
+            Self::Strict => 1,
+            Self::Window(requests) => requests.max(1),
+        }
     }
 }
 
@@ -52,6 +97,8 @@ pub struct Settings {
     pub signer: Signer,
     /// What its nonces count; fixed once there is state.
     pub nonce_unit: NonceUnit,
+    /// How its requests follow each other.
+    pub ordering: Ordering,
     /// Evidence that the house may act for it.
     pub upkeep: Upkeep,
     /// The way to its exchange.
@@ -97,6 +144,8 @@ pub enum Unavailable {
 #[derive(Clone)]
 pub struct Account {
     name: AccountName,
+    venue: &'static dyn Venue,
+    upstream: Arc<Upstream>,
     signer: Arc<Signer>,
     mailbox: mpsc::Sender<Order>,
 }
@@ -118,6 +167,8 @@ impl Lease {
 }
 
 enum Order {
+    Call(Box<task::Queued>, Subjects),
+    Verdict { nonce: Nonce, is_overtaken: bool, outcome: LoginOutcome },
     Lease(oneshot::Sender<Result<Lease, Unavailable>>),
     Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
     VenueTime(UnixMillis),
@@ -126,12 +177,12 @@ enum Order {
 impl Account {
     /// Opens an account: reads its state (blocking), and starts its task, which ends when the last handle is gone.
     pub fn open(settings: Settings, store: Arc<Store>, clock: Clock) -> Result<(Self, JoinHandle<()>), NotOpen> {
-        let name = settings.name.clone();
-        let task = Task::open(settings, store, clock)?;
-        let signer = task.signer();
+        let (name, venue, upstream) = (settings.name.clone(), settings.venue, Arc::clone(&settings.upstream));
         let (mailbox, orders) = mpsc::channel(MAILBOX);
+        let task = Task::open(settings, store, clock, mailbox.downgrade())?;
+        let signer = task.signer();
         let running = tokio::spawn(task.run(orders));
-        Ok((Self { name, signer, mailbox }, running))
+        Ok((Self { name, venue, upstream, signer, mailbox }, running))
     }
 
     /// Its name.
@@ -142,6 +193,27 @@ impl Account {
     /// Its keys, for what a session signs.
     pub fn signer(&self) -> Arc<Signer> {
         Arc::clone(&self.signer)
+    }
+
+    /// Sends a client's call when its turn comes, and waits for the head of the answer.
+    ///
+    /// The waits are bounded by [`Limits`]. Dropped while the call waits, the call is not sent; dropped later, its
+    /// answer goes to nobody. Whatever happens, it is sent once at most.
+    pub async fn call(&self, call: Call) -> Result<Answered, NotAnswered> {
+        if call.permit.account() != Some(&self.name) {
+            return Err(NotSent::NotPermitted.into());
+        }
+        let door = Door { venue: self.venue, endpoint: call.endpoint };
+        let approach = self.upstream.approach_for(&call.permit, door).map_err(NotSent::NotReached)?;
+        let (reply, answer) = oneshot::channel();
+        let Call { permit, endpoint, class, subjects, sign } = call;
+        let queued = task::Queued { permit, endpoint, class, approach, sign, reply, is_again: false };
+        self.mailbox.try_send(Order::Call(Box::new(queued), subjects)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotSent::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotSent::Closed,
+        })?;
+        // A task that ended may have sent it before.
+        answer.await.unwrap_or(Err(NotAnswered::MaybeSent(Silence::Lost)))
     }
 
     /// Leases the next nonce, within `limit`.

@@ -4,7 +4,9 @@
 //! follows a redirect and never sends anything twice; [`Fate`] gives a request back only where no byte of it
 //! left this process.
 
+mod answer;
 mod dial;
+mod home;
 mod resolve;
 mod rest;
 #[cfg(test)]
@@ -12,9 +14,10 @@ mod tests;
 mod ways;
 mod websocket;
 
+pub use answer::{AnswerBody, AnsweredInPart, CutShort, read_whole};
 pub use resolve::{NotResolved, Resolver};
-pub use rest::{Closed, Fate, HttpConnection, connect_http};
-pub use ways::{BadWay, Base, Door, Upstream, Way};
+pub use rest::{AnswerLimits, Closed, Fate, HttpConnection, Silence, connect_http};
+pub use ways::{Approach, BadWay, Base, Door, Upstream, Way};
 pub use websocket::{BadAnswer, Dial, Opened, open_websocket};
 
 use crate::fresh::UnixMillis;
@@ -88,16 +91,23 @@ pub struct DialLimits {
     pub keepalive: Duration,
     /// How long sent bytes may stay unacknowledged before the connection counts as lost.
     pub unacknowledged: Duration,
+    /// How long a connection for requests is kept open while nobody uses it.
+    pub idle: Duration,
+    /// How many such connections are kept for each account and endpoint.
+    pub idle_connections_max: usize,
 }
 
 impl Default for DialLimits {
-    /// The values of the fault catalogue: U1 (5 s), U3 (10 s), U6 (a black hole is noticed within 20 s).
+    /// The values of the fault catalogue: U1 (5 s), U3 (10 s), U6 (a black hole is noticed within 20 s). Idle for less
+    /// than the minute after which servers commonly close: better to close first than to write into a closed one.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             keepalive: Duration::from_secs(10),
             unacknowledged: Duration::from_secs(20),
+            idle: Duration::from_secs(50),
+            idle_connections_max: 16,
         }
     }
 }

@@ -1,41 +1,47 @@
-//! One REST request at a time over a connection that is open before the request exists.
+//! One REST request over a connection that is open before the request exists, and its answer as it comes.
 //!
 //! The order is what matters: connect, [`HttpConnection::ready`], then nonce and signature, then
 //! [`HttpConnection::send`]. A signature made earlier could be overtaken by a later nonce while DNS and TLS
-//! take their time.
+//! take their time. Not what decides whether a request may be made anew: that is whoever holds its [`Fate`].
 
+use super::home::Home;
 use super::websocket::READ_AHEAD_BYTES_MAX;
-use super::{DialLimits, NotOpened, Resolver, Target, dial, drive};
-use crate::tls;
+use super::{DialLimits, NotOpened, Resolver, Target, answer::AnswerBody, dial, retry_after};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::pin::Pin;
+use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long a connection may take to say that it can take a request. It has nothing to wait for: each
 /// answer was read to its end, or the connection was dropped.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-
-type Connection = Pin<Box<http1::Connection<TokioIo<tls::Stream>, Full<Bytes>>>>;
 
 /// What became of a request.
 pub enum Fate {
     /// No byte of it left this process: here it is. The nonce in it is used up all the same.
     Unsent(Box<Request<Full<Bytes>>>),
     /// It may have arrived. It must not be sent again.
-    Unknown,
-    /// It was answered, with whatever status. The body is whole.
-    Answered(Response<Bytes>),
-    /// It was answered, and the body was cut off, or too long. What it did is unknown, so it must not be sent
-    /// again.
-    AnsweredInPart(StatusCode),
+    Unknown(Silence),
+    /// It was answered, with whatever status. The head is in; the body comes as it is read.
+    Answered(Response<AnswerBody>),
+}
+
+/// Why nothing is known of a request that may have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Silence {
+    /// The connection ended, or what came over it was no answer.
+    #[error("the exchange closed the connection before it answered")]
+    Lost,
+    /// No answer came in time. One that comes later is nobody's.
+    #[error("the exchange did not answer in time")]
+    Late,
 }
 
 impl Fate {
@@ -43,9 +49,28 @@ impl Fate {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unsent(_) => "not-sent",
-            Self::Unknown => "maybe-sent",
-            Self::Answered(_) | Self::AnsweredInPart(_) => "answered",
+            Self::Unknown(_) => "maybe-sent",
+            Self::Answered(_) => "answered",
         }
+    }
+}
+
+/// How long and how large an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerLimits {
+    /// From the first byte of the request to the end of the answer's head.
+    pub timeout: Duration,
+    /// Bytes of the body.
+    pub bytes_max: usize,
+    /// How long the body may stand still.
+    pub stall: Duration,
+}
+
+impl Default for AnswerLimits {
+    /// The values of the fault catalogue: U13 (10 s) and U10 (8 MiB).
+    fn default() -> Self {
+        let timeout = Duration::from_secs(10);
+        Self { timeout, bytes_max: 8 * 1024 * 1024, stall: Duration::from_secs(10) }
     }
 }
 
@@ -54,13 +79,16 @@ impl Fate {
 #[error("the exchange closed the connection; open a new one")]
 pub struct Closed;
 
-/// An open HTTP/1.1 connection to an exchange. Dropped, it closes at once; there is no task behind it.
+/// An open HTTP/1.1 connection to an exchange. Dropped, it closes at once.
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// None once it cannot be used any more.
-    connection: Option<Connection>,
+    /// Moves the bytes, and ends with this value.
+    driver: AbortOnDropHandle<()>,
     host: HeaderValue,
+    /// Who keeps it while it is idle. Weak: an idle connection is in there itself.
+    home: Weak<Home>,
     used_at: Instant,
+    has_served: bool,
 }
 
 /// Opens a connection: DNS, TCP, TLS. Nothing above TLS is sent.
@@ -75,52 +103,53 @@ pub async fn connect_http(
     let mut client = http1::Builder::new();
     client.max_buf_size(READ_AHEAD_BYTES_MAX);
     let (sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(|_| NotOpened::Closed)?;
+    // How it ended is told to the request that was under way, if there was one.
+    let driver = tokio::spawn(async move { drop(connection.await) });
     Ok(HttpConnection {
         sender,
-        connection: Some(Box::pin(connection)),
+        driver: AbortOnDropHandle::new(driver),
         host: target.host_header.clone(),
+        home: Weak::new(),
         used_at: Instant::now(),
+        has_served: false,
     })
 }
 
 impl HttpConnection {
     /// Waits until a request can be sent, or finds out that the exchange has closed the connection meanwhile.
     pub async fn ready(&mut self) -> Result<(), Closed> {
-        let connection = self.connection.take().ok_or(Closed)?;
-        let (connection, ready) = drive(connection, timeout(READY_TIMEOUT, self.sender.ready())).await;
-        if !matches!(ready, Ok(Ok(()))) {
-            return Err(Closed);
+        // Lets the runtime look at its sockets: an end that has arrived is then known before anything is written.
+        tokio::task::yield_now().await;
+        match timeout(READY_TIMEOUT, self.sender.ready()).await {
+            Ok(Ok(())) if self.is_open() => Ok(()),
+            Ok(_) | Err(_) => Err(Closed),
         }
-        self.connection = connection;
-        self.connection.as_ref().map(|_| ()).ok_or(Closed)
     }
 
-    /// Sends a request and reads its whole answer. `Host` is set to the target's, whatever the request says.
+    /// Sends a request and waits for the head of its answer. `Host` is set to the target's, whatever the request
+    /// says. Interim answers (1xx) are no head and are passed over.
     ///
-    /// After anything but [`Fate::Answered`] the connection is closed. Dropping the returned future closes it
-    /// too, and the request's fate is then unknown.
-    pub async fn send(&mut self, mut request: Request<Full<Bytes>>, limit: Duration, body_bytes_max: usize) -> Fate {
-        // Taken out: if this future is dropped half way, nobody can mistake the rest of that answer for their own.
-        let Some(connection) = self.connection.take() else { return Fate::Unsent(Box::new(request)) };
-        self.used_at = Instant::now();
+    /// The connection serves again once the answer's body was read to its end. After anything else it is closed;
+    /// so it is when the returned future is dropped, and the request's fate is then unknown.
+    pub async fn send(mut self, mut request: Request<Full<Bytes>>, limits: &AnswerLimits) -> Fate {
         request.headers_mut().insert(HOST, self.host.clone());
         only_path(request.uri_mut());
-
+        self.used_at = Instant::now();
+        self.has_served = true;
         let answer = self.sender.try_send_request(request);
-        let exchange = async {
-            match answer.await {
-                Ok(response) => read_whole(response, body_bytes_max).await,
-                Err(mut refused) => {
-                    refused.take_message().map_or(Fate::Unknown, |unsent| Fate::Unsent(Box::new(unsent)))
+        match timeout(limits.timeout, answer).await {
+            Ok(Ok(response)) => {
+                let (head, body) = response.into_parts();
+                if let (Some(home), Some(wait)) = (self.home.upgrade(), retry_after(&head.headers)) {
+                    home.note_answer(head.status, wait);
                 }
+                Fate::Answered(Response::from_parts(head, AnswerBody::new(body, self, limits)))
             }
-        };
-        let Ok((connection, fate)) = timeout(limit, drive(connection, exchange)).await else { return Fate::Unknown };
-        if matches!(fate, Fate::Answered(_)) {
-            self.connection = connection;
-            self.used_at = Instant::now();
+            Ok(Err(mut refused)) => {
+                refused.take_message().map_or(Fate::Unknown(Silence::Lost), |unsent| Fate::Unsent(Box::new(unsent)))
+            }
+            Err(_elapsed) => Fate::Unknown(Silence::Late),
         }
-        fate
     }
 
     /// How long nothing has been sent or received. An exchange may close a quiet connection at any moment.
@@ -128,9 +157,37 @@ impl HttpConnection {
         self.used_at.elapsed()
     }
 
+    /// True if it has carried a request already.
+    pub fn has_served(&self) -> bool {
+        self.has_served
+    }
+
     /// False once it is known to be of no more use. True is no promise: see [`HttpConnection::ready`].
     pub fn is_open(&self) -> bool {
-        self.connection.is_some() && !self.sender.is_closed()
+        !self.sender.is_closed() && !self.driver.is_finished()
+    }
+
+    /// True if it can take a request at this moment, as far as is known.
+    pub fn is_ready(&self) -> bool {
+        self.is_open() && self.sender.is_ready()
+    }
+
+    /// Gives it back to be used for another request, or closes it where nobody keeps it. To be called for one over
+    /// which no request is under way.
+    pub fn keep(self) {
+        if let Some(home) = self.home.upgrade() {
+            home.keep(self);
+        }
+    }
+
+    pub(super) fn at_home(mut self, home: Weak<Home>) -> Self {
+        self.home = home;
+        self
+    }
+
+    pub(super) fn answered(mut self) {
+        self.used_at = Instant::now();
+        self.keep();
     }
 }
 
@@ -138,14 +195,6 @@ impl HttpConnection {
 fn only_path(uri: &mut Uri) {
     if uri.authority().is_some() || uri.scheme().is_some() {
         *uri = Uri::from(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-    }
-}
-
-async fn read_whole(response: Response<Incoming>, body_bytes_max: usize) -> Fate {
-    let (head, body) = response.into_parts();
-    match Limited::new(body, body_bytes_max).collect().await {
-        Ok(body) => Fate::Answered(Response::from_parts(head, body.to_bytes())),
-        Err(_cut_or_too_long) => Fate::AnsweredInPart(head.status),
     }
 }
 

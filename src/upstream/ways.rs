@@ -3,7 +3,8 @@
 //! Opening one needs evidence: a [`Permit`] for a client's socket, an [`Upkeep`] for the house's own request.
 
 use super::{
-    BadHost, Dial, DialLimits, HttpConnection, NotOpened, Opened, Resolver, Target, connect_http, open_websocket,
+    BadHost, Dial, DialLimits, HttpConnection, NotOpened, Opened, Resolver, Target, connect_http, home::Home,
+    open_websocket,
 };
 use crate::names::AccountName;
 use crate::policy::{Permit, Upkeep};
@@ -11,12 +12,12 @@ use crate::secret::Secret;
 use crate::tls::Connector;
 use crate::venue::{Endpoint, EndpointKind, Venue};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// One door of a venue.
 #[derive(Clone, Copy)]
@@ -70,26 +71,7 @@ pub enum BadWay {
 struct Place {
     target: Target,
     path: PathAndQuery,
-    /// Until when the exchange asked us to stay away (`Retry-After`), and with which status.
-    away: Mutex<Option<(Instant, StatusCode)>>,
-}
-
-impl Place {
-    /// Fails while the exchange has asked us to stay away: dialling on would make it longer, for all accounts.
-    fn check(&self) -> Result<(), NotOpened> {
-        match *self.away.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((until, status)) if Instant::now() < until => {
-                Err(NotOpened::Status { status, retry_after: Some(until - Instant::now()) })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn note(&self, error: &NotOpened) {
-        if let NotOpened::Status { status, retry_after: Some(wait) } = error {
-            *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now() + *wait, *status));
-        }
-    }
+    home: Arc<Home>,
 }
 
 type Places = BTreeMap<&'static str, Arc<Place>>;
@@ -110,14 +92,14 @@ impl Upstream {
 
     /// Adds the way of an account. Clients of no account reach the venue as its first account does.
     pub fn add_account(&mut self, account: &AccountName, venue: &'static dyn Venue, way: &Way) -> Result<(), BadWay> {
-        self.accounts.insert(account.clone(), places(venue, way)?);
+        self.accounts.insert(account.clone(), places(venue, way, &self.limits)?);
         self.add_venue(venue, way)
     }
 
     /// Adds the way of those who have no account at a venue.
     pub fn add_venue(&mut self, venue: &'static dyn Venue, way: &Way) -> Result<(), BadWay> {
         if !self.venues.contains_key(venue.name()) {
-            self.venues.insert(venue.name(), places(venue, way)?);
+            self.venues.insert(venue.name(), places(venue, way, &self.limits)?);
         }
         Ok(())
     }
@@ -139,23 +121,44 @@ impl Upstream {
                 value.set_sensitive(true);
                 dial.headers.push((HeaderName::from_static(name), value));
             }
-            place.check()?;
-            open_websocket(&place.target, &dial, &limits, &resolver).await.inspect_err(|error| place.note(error))
+            place.home.check()?;
+            open_websocket(&place.target, &dial, &limits, &resolver).await.inspect_err(|error| place.home.note(error))
         }
     }
 
-    /// Opens a connection for the house's own requests.
+    /// A connection for a client's request: one that is idle, else a new one. It is [ready](HttpConnection::ready).
+    pub fn connect_for(
+        &self,
+        permit: &Permit,
+        door: Door,
+    ) -> impl Future<Output = Result<HttpConnection, NotOpened>> + Send + use<> {
+        let approach = self.approach_for(permit, door);
+        async move { approach?.connect().await }
+    }
+
+    /// A connection for the house's own request, as [`Upstream::connect_for`] gives them to clients.
     pub fn connect(
         &self,
         upkeep: &Upkeep,
         door: Door,
     ) -> impl Future<Output = Result<HttpConnection, NotOpened>> + Send + use<> {
-        let place = self.find(Some(upkeep.account()), door);
-        let (limits, resolver) = (self.limits, Arc::clone(&self.resolver));
-        async move {
-            let place = place.ok_or(NotOpened::NoWay)?;
-            connect_http(&place.target, &limits, &resolver).await
-        }
+        let approach = self.approach(upkeep, door);
+        async move { approach?.connect().await }
+    }
+
+    /// What a client's requests need to get their connections one by one.
+    pub fn approach_for(&self, permit: &Permit, door: Door) -> Result<Approach, NotOpened> {
+        self.approach_to(self.find(permit.account(), door))
+    }
+
+    /// What the house's own requests need to get their connections one by one.
+    pub fn approach(&self, upkeep: &Upkeep, door: Door) -> Result<Approach, NotOpened> {
+        self.approach_to(self.find(Some(upkeep.account()), door))
+    }
+
+    fn approach_to(&self, place: Option<Arc<Place>>) -> Result<Approach, NotOpened> {
+        let place = place.ok_or(NotOpened::NoWay)?;
+        Ok(Approach { place, limits: self.limits, resolver: Arc::clone(&self.resolver) })
     }
 
     /// True if the permit's account has this door where clients of no account have it.
@@ -175,11 +178,55 @@ impl Upstream {
     }
 }
 
-fn places(venue: &dyn Venue, way: &Way) -> Result<Places, BadWay> {
-    venue.endpoints().iter().map(|endpoint| Ok((endpoint.name, Arc::new(place(endpoint, way)?)))).collect()
+/// The way to the requests' side of one door, opened by evidence.
+#[derive(Clone)]
+pub struct Approach {
+    place: Arc<Place>,
+    limits: DialLimits,
+    resolver: Arc<Resolver>,
 }
 
-fn place(endpoint: &Endpoint, way: &Way) -> Result<Place, BadWay> {
+impl Approach {
+    /// Fails while the exchange has asked us to stay away (`Retry-After`).
+    pub fn check(&self) -> Result<(), NotOpened> {
+        self.place.home.check()
+    }
+
+    /// The connection that came back last, if there is one that was idle for no longer than this. The caller has to
+    /// wait until it is [ready](HttpConnection::ready).
+    pub fn idle(&self, idle_time_max: Duration) -> Option<HttpConnection> {
+        self.place.home.take(idle_time_max)
+    }
+
+    /// Opens a new connection, even if the exchange asked us to stay away: that is the caller's to
+    /// [check](Self::check).
+    pub async fn dial(self) -> Result<HttpConnection, NotOpened> {
+        let connection = connect_http(&self.place.target, &self.limits, &self.resolver).await?;
+        Ok(connection.at_home(Arc::downgrade(&self.place.home)))
+    }
+
+    /// Waits until a connection comes back.
+    pub async fn returned(self) {
+        self.place.home.returned().await;
+    }
+
+    /// An idle connection that is ready, else a new one.
+    async fn connect(self) -> Result<HttpConnection, NotOpened> {
+        self.check()?;
+        while let Some(mut connection) = self.idle(self.limits.idle) {
+            if connection.ready().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+        self.dial().await
+    }
+}
+
+fn places(venue: &dyn Venue, way: &Way, limits: &DialLimits) -> Result<Places, BadWay> {
+    venue.endpoints().iter().map(|endpoint| Ok((endpoint.name, Arc::new(place(endpoint, way, limits)?)))).collect()
+}
+
+fn place(endpoint: &Endpoint, way: &Way, limits: &DialLimits) -> Result<Place, BadWay> {
     let base = match endpoint.kind {
         EndpointKind::Rest => way.rest.as_ref(),
         EndpointKind::Socket => way.socket.as_ref(),
@@ -196,5 +243,5 @@ fn place(endpoint: &Endpoint, way: &Way) -> Result<Place, BadWay> {
     let path = if endpoint.path.is_empty() { own_path } else { endpoint.path };
     let path = if path.is_empty() { "/" } else { path };
     let path = PathAndQuery::try_from(path).map_err(|_| BadWay::Path)?;
-    Ok(Place { target, path, away: Mutex::default() })
+    Ok(Place { target, path, home: Home::new(limits.idle_connections_max, limits.idle) })
 }

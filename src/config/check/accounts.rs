@@ -3,10 +3,13 @@
 use super::{Checker, texts};
 use crate::config::mistakes::Key;
 use crate::config::raw::{RawAccount, RawHosts, RawUpstream};
-use crate::config::{Account, HostUrl, Keys, SecretRef, Upstream, UpstreamHosts, VenueRow};
+use crate::config::{Account, HostUrl, Keys, Ordering, SecretRef, Upstream, UpstreamHosts, VenueRow};
 use crate::fresh::NonceUnit;
 use crate::names::AccountName;
 use std::collections::BTreeMap;
+
+/// Requests of one key that may be under way at a time: a nonce window of seconds, at thousands of requests a second.
+const WINDOW_MAX: u64 = 256;
 
 /// Addresses that one upstream may be given.
 const ADDRESSES_MAX: usize = 16;
@@ -37,6 +40,7 @@ fn account(name: &str, raw: &RawAccount, table: &Key, checker: &mut Checker<'_>)
     let nonce_unit = raw.nonce_unit.as_deref().and_then(|word| {
         NonceUnit::parse(word).map_err(|_| checker.wrong(&unit_key, "unknown unit", "known are ms, us, ns")).ok()
     });
+    let ordering = ordering(raw, table, checker);
     let venue_key = table.then("venue");
     let Some(word) = &raw.venue else {
         let known: Vec<_> = checker.known.venues.iter().map(|row| row.name).collect();
@@ -48,7 +52,39 @@ fn account(name: &str, raw: &RawAccount, table: &Key, checker: &mut Checker<'_>)
         Some(_) => signing(raw, &upstream, table, checker),
         None => keyless(raw, &upstream, table, checker),
     };
-    Some(Account { name: parsed.ok()?, venue: row.name, keys, upstream, nonce_unit })
+    Some(Account { name: parsed.ok()?, venue: row.name, keys, upstream, nonce_unit, ordering })
+}
+
+/// How requests follow each other. A number of its own for the window: one that is as wide as the exchange allows by
+/// accident is none.
+fn ordering(raw: &RawAccount, table: &Key, checker: &mut Checker<'_>) -> Ordering {
+    let (ordering_key, window_key) = (table.then("ordering"), table.then("window"));
+    match (raw.ordering.as_deref(), raw.window) {
+        (None | Some("strict"), None) => Ordering::Strict,
+        (None | Some("strict"), Some(_)) => {
+            checker.wrong(
+                &window_key,
+                "has no meaning where the order is strict",
+                "write ordering = \"window\" beside it",
+            );
+            Ordering::Strict
+        }
+        (Some("window"), None) => {
+            checker.missing(&window_key, "is missing", "write how many requests may be under way at a time, like 8");
+            Ordering::Strict
+        }
+        (Some("window"), Some(window)) => {
+            if window < 2 {
+                checker.wrong(&window_key, "must be at least 2", "one at a time is ordering = \"strict\"");
+            }
+            let window = checker.number(Some(window.max(2)), 2, &window_key, WINDOW_MAX);
+            Ordering::Window(usize::try_from(window).expect("`number` keeps it within the maximum"))
+        }
+        (Some(_), _) => {
+            checker.wrong(&ordering_key, "unknown ordering", "known are strict, window");
+            Ordering::Strict
+        }
+    }
 }
 
 /// The keys of a venue that has keys.
@@ -76,8 +112,13 @@ fn signing(raw: &RawAccount, upstream: &Upstream, table: &Key, checker: &mut Che
 
 /// The token of a venue that has neither keys nor hosts of its own.
 fn keyless(raw: &RawAccount, upstream: &Upstream, table: &Key, checker: &mut Checker<'_>) -> Keys {
-    let unused =
-        [(raw.key.is_some(), "key"), (raw.secret.is_some(), "secret"), (raw.nonce_unit.is_some(), "nonce_unit")];
+    let unused = [
+        (raw.key.is_some(), "key"),
+        (raw.secret.is_some(), "secret"),
+        (raw.nonce_unit.is_some(), "nonce_unit"),
+        (raw.ordering.is_some(), "ordering"),
+        (raw.window.is_some(), "window"),
+    ];
     for (is_there, name) in unused {
         if is_there {
             checker.wrong(&table.then(name), "is not used by this venue", "remove it; `token` is what it can send");

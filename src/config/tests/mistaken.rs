@@ -73,6 +73,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("", "connect.address = '0.0.0.0:8444'", "connect.address"),
     ("", "connect.address = '127.0.0.1:8443'", "connect.address"),
     ("", "connect.secret = 'hunter2-canary'", "connect.secret"),
+    // How requests of a key follow each other.
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'hunter2-canary'", "accounts.kraken_main.ordering"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'\nwindow = 1", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nordering = 'window'\nwindow = 257", "accounts.kraken_main.window"),
+    ("{ env = \"KEY\" }", "{ env = 'K' }\nwindow = 8", "accounts.kraken_main.window"),
     // [clients].
     ("secret = { file = \"client.key\" }", "", "clients.jwt"),
     ("authority = { file = \"ca.pem\" }", "", "clients.mtls.authority"),

@@ -23,6 +23,7 @@ fn open(store: Arc<Store>) -> Account {
         venue,
         signer: Signer::new(&text("key"), &text("secret"), format).expect("a credential"),
         nonce_unit: venue.nonces().unit,
+        ordering: Ordering::Strict,
         upstream: Arc::new(Upstream::new(DialLimits::default(), Resolver::default())),
         limits: Limits::default(),
         writes: TaskTracker::new(),

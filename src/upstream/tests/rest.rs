@@ -1,12 +1,15 @@
 //! What became of a request, by what the exchange did with it.
 
+use super::super::home::Home;
 use super::*;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMITS: AnswerLimits =
+    AnswerLimits { timeout: Duration::from_secs(10), bytes_max: 1024, stall: Duration::from_secs(10) };
 
 fn order() -> Request<Full<Bytes>> {
     Request::post("/0/private/AddOrder")
@@ -17,6 +20,17 @@ fn order() -> Request<Full<Bytes>> {
 
 async fn connect(target: &Target) -> HttpConnection {
     connect_http(target, &DialLimits::default(), &nobody()).await.unwrap()
+}
+
+/// A connection to a place that keeps connections, and the place.
+async fn connect_at_home(target: &Target) -> (HttpConnection, Arc<Home>) {
+    let home = Home::new(1, Duration::from_secs(60));
+    (connect(target).await.at_home(Arc::downgrade(&home)), home)
+}
+
+async fn whole(fate: Fate) -> Response<Bytes> {
+    let Fate::Answered(answer) = fate else { panic!("{fate:?}") };
+    read_whole(answer, usize::MAX).await.expect("a whole body")
 }
 
 async fn read_order(stream: &mut Stream) -> String {
@@ -37,14 +51,14 @@ async fn answers_come_whole_and_the_connection_serves_again() {
         stream.write_all(refused).await.unwrap();
         head
     });
-    let mut connection = connect(&target).await;
+    let (mut connection, home) = connect_at_home(&target).await;
     connection.ready().await.unwrap();
-    let Fate::Answered(answer) = connection.send(order(), LIMIT, 1024).await else { panic!("not answered") };
+    let answer = whole(connection.send(order(), &LIMITS).await).await;
     assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
-    assert!(connection.is_open());
 
+    let mut connection = home.take(Duration::MAX).expect("its answer was read to its end");
     connection.ready().await.unwrap();
-    let Fate::Answered(answer) = connection.send(order(), LIMIT, 1024).await else { panic!("not answered") };
+    let answer = whole(connection.send(order(), &LIMITS).await).await;
     assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::FOUND, b"no".as_slice()));
 
     let head = played.await.unwrap();
@@ -60,8 +74,7 @@ async fn host_and_path_are_the_targets_whatever_the_request_says() {
         head
     });
     let request = Request::get("https://elsewhere.example/time?x=1").header("host", "elsewhere.example");
-    let mut connection = connect(&target).await;
-    let fate = connection.send(request.body(Full::default()).unwrap(), LIMIT, 0).await;
+    let fate = connect(&target).await.send(request.body(Full::default()).unwrap(), &LIMITS).await;
     assert_eq!(fate.word(), "answered");
     let head = played.await.unwrap();
     assert!(head.starts_with("GET /time?x=1 HTTP/1.1\r\n"), "{head}");
@@ -84,22 +97,22 @@ async fn a_request_that_was_read_and_not_answered_has_an_unknown_fate() {
     });
     let mut connection = connect(&target).await;
     connection.ready().await.unwrap();
-    assert!(matches!(connection.send(order(), LIMIT, 1024).await, Fate::Unknown));
-    assert!(!connection.is_open());
+    assert!(matches!(connection.send(order(), &LIMITS).await, Fate::Unknown(Silence::Lost)));
     played.await.unwrap();
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_too_late_is_never_taken_for_the_next_one() {
-    let (target, _played) = Exchange::new().await.play(async |mut stream| {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
         read_order(&mut stream).await;
-        let _until_the_client_leaves = stream.read_u8().await;
+        stream.read_u8().await.is_err()
     });
-    let mut connection = connect(&target).await;
+    let (mut connection, home) = connect_at_home(&target).await;
     connection.ready().await.unwrap();
-    assert!(matches!(connection.send(order(), Duration::from_millis(100), 1024).await, Fate::Unknown));
-    assert_eq!(connection.ready().await, Err(Closed));
-    assert!(matches!(connection.send(order(), LIMIT, 1024).await, Fate::Unsent(_)));
+    let limits = AnswerLimits { timeout: Duration::from_millis(100), ..LIMITS };
+    assert!(matches!(connection.send(order(), &limits).await, Fate::Unknown(Silence::Late)));
+    assert!(home.take(Duration::MAX).is_none(), "what is still to come over it is nobody's");
+    assert!(played.await.unwrap(), "the connection is closed");
 }
 
 #[tokio::test]
@@ -118,13 +131,11 @@ async fn a_request_on_a_connection_that_the_exchange_closed_comes_back() {
     // Long enough for the end to arrive on loopback; a shorter wait could only make this test fail.
     tokio::time::sleep(Duration::from_millis(200)).await;
 
-    let fate = connection.send(order(), LIMIT, 1024).await;
+    let fate = connection.send(order(), &LIMITS).await;
     let Fate::Unsent(request) = fate else { panic!("{fate:?}") };
     let (head, body) = request.into_parts();
     assert_eq!(head.headers["api-sign"], "signature");
     assert_eq!(body.collect().await.unwrap().to_bytes(), "nonce=1&volume=2");
-    assert_eq!(connection.ready().await, Err(Closed));
-    drop(connection);
     assert_eq!(played.await.unwrap(), 0);
 }
 
@@ -146,21 +157,27 @@ async fn a_closed_connection_is_noticed_before_a_nonce_is_spent() {
 
 #[tokio::test]
 async fn a_body_that_is_cut_or_too_long_is_an_answer_in_part() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234567890123456789",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n0\r\n\r\n",
+    for (answer, why) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", CutShort::TooLong),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", CutShort::Cut),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", CutShort::Cut),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234567890123456789", CutShort::TooLong),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n0\r\n\r\n",
+            CutShort::TooLong,
+        ),
     ] {
         let (target, played) = Exchange::new().await.play(async move |mut stream| {
             read_order(&mut stream).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
         });
-        let mut connection = connect(&target).await;
-        let fate = connection.send(order(), LIMIT, 10).await;
-        assert!(matches!(fate, Fate::AnsweredInPart(StatusCode::OK)), "{fate:?} to {answer}");
-        assert!(!connection.is_open());
+        let (connection, home) = connect_at_home(&target).await;
+        let limits = AnswerLimits { bytes_max: 10, ..LIMITS };
+        let Fate::Answered(response) = connection.send(order(), &limits).await else { panic!("no head of {answer}") };
+        let part = read_whole(response, usize::MAX).await.expect_err(answer);
+        assert_eq!((part.status, part.why), (StatusCode::OK, why), "{answer}");
+        assert!(home.take(Duration::MAX).is_none(), "{answer}");
         played.await.unwrap();
     }
 }
@@ -171,7 +188,7 @@ async fn junk_instead_of_an_answer_is_an_unknown_fate() {
         read_order(&mut stream).await;
         stream.write_all(b"\x15\x03\x01 not http\r\n\r\n").await.unwrap();
     });
-    assert!(matches!(connect(&target).await.send(order(), LIMIT, 1024).await, Fate::Unknown));
+    assert!(matches!(connect(&target).await.send(order(), &LIMITS).await, Fate::Unknown(Silence::Lost)));
     played.await.unwrap();
 }
 
@@ -183,9 +200,8 @@ async fn a_dropped_send_closes_the_connection() {
     });
     let mut connection = connect(&target).await;
     connection.ready().await.unwrap();
-    let given_up = timeout_of(connection.send(order(), LIMIT, 1024)).await;
+    let given_up = timeout_of(connection.send(order(), &LIMITS)).await;
     assert!(given_up.is_err());
-    assert!(!connection.is_open());
     assert!(played.await.unwrap());
 }
 
