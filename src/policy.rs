@@ -4,6 +4,7 @@
 //! permit, and opening a socket to an exchange or sending a request there needs one.
 
 use crate::fresh::UnixMillis;
+use crate::identity::local::GENERATION_FIRST;
 use crate::identity::{Method, Principal};
 use crate::names::{AccountName, ClientName};
 use crate::scope::{Acts, Right, Scope};
@@ -24,7 +25,7 @@ pub struct ClientPattern {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPattern {
     /// The prefix is not a way to prove a name.
-    #[error("starts with a prefix other than `jwt:` or `cert:`")]
+    #[error("starts with a prefix other than `jwt:`, `cert:` or `key:`")]
     Prefix,
     /// The name is empty or holds spaces or control characters.
     #[error("is not a client name")]
@@ -32,10 +33,13 @@ pub enum BadPattern {
     /// A star that is only part of a segment.
     #[error("has a `*` beside other characters; `*` stands for one whole segment between slashes")]
     PartialStar,
+    /// A star for local keys: each is made for one client, whose name has to be known to make it.
+    #[error("has a `*` behind `key:`; a local key is made for one client, so name it")]
+    KeyStar,
 }
 
 impl ClientPattern {
-    /// Reads `bot-a`, `jwt:bot-a`, `cert:spiffe://desk/bot/*` or `anonymous`.
+    /// Reads `bot-a`, `jwt:bot-a`, `cert:spiffe://desk/bot/*`, `key:bot-a` or `anonymous`.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         if text == "anonymous" {
             return Ok(Self { method: Some(Method::Anonymous), name: text.to_owned() });
@@ -43,16 +47,33 @@ impl ClientPattern {
         let (method, name) = match text.split_once(':') {
             Some(("jwt", name)) => (Some(Method::Jwt), name),
             Some(("cert", name)) => (Some(Method::Certificate), name),
+            Some(("key", name)) => (Some(Method::LocalKey), name),
             Some((prefix, _)) if prefix != "spiffe" => return Err(BadPattern::Prefix),
             _ => (None, text),
         };
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(BadPattern::Name);
         }
+        if method == Some(Method::LocalKey) {
+            if name.contains('*') {
+                return Err(BadPattern::KeyStar);
+            }
+            // No proof earns the name of whoever shows none.
+            if name == "anonymous" || ClientName::parse(name).is_err() {
+                return Err(BadPattern::Name);
+            }
+        }
         if name.split('/').any(|segment| segment.contains('*') && segment != "*") {
             return Err(BadPattern::PartialStar);
         }
         Ok(Self { method, name: name.to_owned() })
+    }
+
+    /// The one client that the pattern lets in by a local key. `None`: it is for another kind of proof, or for more than
+    /// one client, and no key can be made for a name that is not known.
+    pub fn local_key_client(&self) -> Option<ClientName> {
+        let by_key = matches!(self.method, None | Some(Method::LocalKey));
+        if by_key && !self.name.contains('*') { ClientName::parse(&self.name).ok() } else { None }
     }
 
     /// True for the pattern `anonymous`.
@@ -105,6 +126,7 @@ pub struct Grant {
 pub struct Policy {
     grants: Vec<Grant>,
     accounts: BTreeMap<AccountName, &'static str>,
+    generations: BTreeMap<ClientName, u32>,
     seats: Arc<Seats>,
 }
 
@@ -148,20 +170,33 @@ pub struct Upkeep {
 impl Policy {
     /// A policy over these accounts, each with the name of its venue.
     pub fn new(grants: Vec<Grant>, accounts: BTreeMap<AccountName, &'static str>) -> Self {
-        Self { grants, accounts, seats: Arc::new(Seats::default()) }
+        Self { grants, accounts, generations: BTreeMap::new(), seats: Arc::new(Seats::default()) }
     }
 
     /// Other grants over the same accounts. Seats that are taken stay taken.
     #[must_use]
     pub fn with_grants(&self, grants: Vec<Grant>) -> Self {
-        Self { grants, accounts: self.accounts.clone(), seats: Arc::clone(&self.seats) }
+        Self {
+            grants,
+            accounts: self.accounts.clone(),
+            generations: self.generations.clone(),
+            seats: Arc::clone(&self.seats),
+        }
+    }
+
+    /// The generation of clients whose local keys and placeholders were made worthless, so that sessions which came in
+    /// by them end as well.
+    #[must_use]
+    pub fn with_generations(self, generations: BTreeMap<ClientName, u32>) -> Self {
+        Self { generations, ..self }
     }
 
     /// Decides whether a client may use a route, and with which account; takes one of the client's seats.
     ///
-    /// `wish` is the account that the client named. Without one, a single account must fit.
+    /// `wish` is the account that the client named. Without one, a single account must fit, or the client's proof has to
+    /// be bound to one.
     pub fn authorize(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
-        let wish = wish.map_or(Wish::Any, Wish::This);
+        let wish = Wish::of(who, wish)?;
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
         Ok(Permit::new(who, route, terms, Some(seat)))
@@ -170,7 +205,7 @@ impl Policy {
     /// Decides whether a client may send a single request, and with which account, as [`Policy::authorize`] does for a
     /// session. Takes no seat: a request is no session, and what bounds requests is their queue.
     pub fn permit_request(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
-        let wish = wish.map_or(Wish::Any, Wish::This);
+        let wish = Wish::of(who, wish)?;
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         Ok(Permit::new(who, route, terms, None))
     }
@@ -178,6 +213,9 @@ impl Policy {
     /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
     pub fn renew(&self, permit: &mut Permit, who: &Principal, route: &Route) -> Result<(), Denied> {
         let wish = Wish::same_as(permit);
+        if who.account().is_some_and(|bound| permit.account() != Some(bound)) {
+            return Err(Denied::NotThatAccount);
+        }
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         permit.method = who.method();
         permit.scope = terms.scope;
@@ -227,6 +265,10 @@ impl Policy {
     /// True if a permit of an earlier policy would be given again. Scopes are not widened or narrowed under a live
     /// session: one whose grant changed ends, and the client comes back.
     pub fn still_grants(&self, permit: &Permit, route: &Route) -> bool {
+        let present = self.generations.get(&permit.client).copied().unwrap_or(GENERATION_FIRST);
+        if permit.generation.is_some_and(|generation| generation != present) {
+            return false;
+        }
         self.terms(&permit.client, permit.method, None, route, Wish::same_as(permit))
             .is_ok_and(|terms| permit.scope.iter().all(|right| terms.scope.holds(right)))
     }
@@ -287,11 +329,6 @@ impl Permit {
         self.ends_at
     }
 
-    /// The generation of the local key or placeholder behind it, if it was one.
-    pub fn generation(&self) -> Option<u32> {
-        self.generation
-    }
-
     /// The first right that these acts need and the permit lacks. `None`: all are allowed.
     pub fn lacks(&self, acts: Acts) -> Option<Right> {
         acts.iter().map(crate::scope::Act::right).find(|right| !self.scope.holds(*right))
@@ -316,6 +353,15 @@ enum Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
+    /// What a client may wish: a proof that is bound to an account is for that one, whatever the client names.
+    fn of(who: &'a Principal, named: Option<&'a AccountName>) -> Result<Self, Denied> {
+        match (who.account(), named) {
+            (Some(bound), Some(named)) if bound != named => Err(Denied::NotThatAccount),
+            (Some(account), _) | (None, Some(account)) => Ok(Self::This(account)),
+            (None, None) => Ok(Self::Any),
+        }
+    }
+
     fn same_as(permit: &'a Permit) -> Self {
         permit.account.as_ref().map_or(Wish::None, Wish::This)
     }
@@ -474,8 +520,24 @@ mod tests {
         assert!(!fits("spiffe://desk/*", "spiffe://desk/bot/a"));
         assert!(fits("cert:bot-a", "bot-a") && !fits("jwt:bot-a", "bot-a"));
         assert!(!pattern("*").matches(Principal::anonymous().name(), Method::Anonymous));
-        for bad in ["", "bot-*", "key:bot-a", "jwt:", "a b"] {
+        for bad in ["", "bot-*", "oidc:bot-a", "jwt:", "a b"] {
             assert!(ClientPattern::parse(bad).is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn a_pattern_for_local_keys_names_one_client() {
+        let bad = |text| ClientPattern::parse(text).expect_err("is no pattern");
+        assert_eq!(bad("key:bot/*"), BadPattern::KeyStar);
+        assert_eq!(bad("key:*"), BadPattern::KeyStar);
+        for text in ["key:", "key:anonymous", "key:a\"b", &format!("key:{}", "x".repeat(257))] {
+            assert_eq!(bad(text), BadPattern::Name, "{text}");
+        }
+        let client = |text| ClientPattern::parse(text).expect("a pattern").local_key_client();
+        assert_eq!(client("key:bot-a"), ClientName::parse("bot-a").ok());
+        assert_eq!(client("bot-a"), ClientName::parse("bot-a").ok());
+        for other in ["jwt:bot-a", "cert:bot-a", "spiffe://desk/*", "anonymous"] {
+            assert_eq!(client(other), None, "{other}");
         }
     }
 

@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 /// Stands where a value stands that may not be seen.
 const CANARY: &str = "hunter2-canary";
 
-const COMMANDS: [&str; 7] = ["serve", "demo", "check", "certs", "token", "simulate", "healthcheck"];
+const COMMANDS: [&str; 8] = ["serve", "demo", "check", "certs", "token", "key", "simulate", "healthcheck"];
 
 // ---- serve ----------------------------------------------------------------------------------------------------------
 
@@ -405,12 +405,13 @@ fn certs_makes_what_is_missing_and_keeps_what_is_there() {
         ("bot-b.pem", 0o644),
         ("bot-b.key", 0o600),
         ("client-jwt.key", 0o600),
+        ("local-keys.key", 0o600),
     ] {
         let facts = fs::metadata(certs.join(name)).unwrap();
         assert_eq!(facts.permissions().mode() & 0o777, mode, "{name}");
     }
     let read = |name: &str| fs::read(certs.join(name)).unwrap();
-    let names = ["ca.pem", "server.pem", "bot-b.key", "client-jwt.key"];
+    let names = ["ca.pem", "server.pem", "bot-b.key", "client-jwt.key", "local-keys.key"];
     let before: Vec<_> = names.map(read).into();
     let kept = run(folder.path(), &["certs", "--client", "bot-b"]);
     assert!(kept.stdout.lines().all(|line| line.ends_with(": kept")), "{kept:?}");

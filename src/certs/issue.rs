@@ -27,8 +27,8 @@ const LEAF_DAYS: i64 = 397;
 /// Life of an authority.
 const AUTHORITY_DAYS: i64 = 3650;
 
-/// Bytes of the secret that signs client tokens. HS256 asks for 32 at least (RFC 7518, section 3.2).
-const TOKEN_SECRET_BYTES: usize = 48;
+/// Bytes of the secret that signs client tokens, and of the master of local keys. HS256 asks for 32 at least (RFC 7518, section 3.2).
+const SECRET_BYTES: usize = 48;
 
 /// Whom a certificate is for.
 pub(super) enum Subject<'a> {
@@ -169,9 +169,9 @@ pub(super) fn new_key() -> Result<KeyPair, CertsError> {
     Ok(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?)
 }
 
-/// A new secret for client tokens, as base64url text: it passes through shells and environment files unharmed.
-pub(super) fn token_secret() -> Result<Secret, CertsError> {
-    let bytes = Zeroizing::new(random::<TOKEN_SECRET_BYTES>()?);
+/// A new secret, as base64url text: it passes through shells and environment files unharmed.
+pub(super) fn secret() -> Result<Secret, CertsError> {
+    let bytes = Zeroizing::new(random::<SECRET_BYTES>()?);
     Ok(Secret::from(URL_SAFE_NO_PAD.encode(*bytes)))
 }
 

@@ -34,6 +34,8 @@ pub enum Role {
     Client(String),
     /// Signs client tokens (HS256).
     ClientTokens,
+    /// What all local keys are made of.
+    LocalKeys,
 }
 
 /// What was done about it.
@@ -84,6 +86,7 @@ impl fmt::Display for Role {
             Self::ClientAuthority => f.write_str("authority of client certificates, for the proxy to trust"),
             Self::Client(name) => write!(f, "certificate of the client {name}"),
             Self::ClientTokens => f.write_str("secret that signs client tokens (HS256)"),
+            Self::LocalKeys => f.write_str("master key of local keys"),
         }
     }
 }

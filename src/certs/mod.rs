@@ -1,5 +1,5 @@
 //! Development certificates: an authority and a certificate for the proxy, an authority and certificates for
-//! clients, and a secret for client tokens.
+//! clients, a secret for client tokens, and the master key of local keys.
 //!
 //! Makes what is missing and renews what no longer serves. It never writes over a private key unless forced,
 //! and leaves alone a server certificate that somebody else's authority signed. Not for production: the
@@ -103,7 +103,7 @@ pub enum CertsError {
     BadName(String),
     /// Not a name for a client's file and certificate.
     #[error(
-        "`{0}` cannot be a client's name here; use letters, digits, `-`, `_` and `.`, and none of `ca`, `server`, `client-ca`, `client-jwt`"
+        "`{0}` cannot be a client's name here; use letters, digits, `-`, `_` and `.`, and none of `ca`, `server`, `client-ca`, `client-jwt`, `local-keys`"
     )]
     BadClient(String),
     /// The library that writes certificates refused.
@@ -145,8 +145,10 @@ pub fn ensure(wanted: &Wanted, now: UnixMillis) -> Result<Made, CertsError> {
         items.push(Item { role: Role::Client(client.clone()), path: folder.certificate(client), step });
     }
 
-    let (path, step) = folder.token_secret()?;
-    items.push(Item { role: Role::ClientTokens, path, step });
+    for (stem, role) in [("client-jwt", Role::ClientTokens), ("local-keys", Role::LocalKeys)] {
+        let (path, step) = folder.secret(stem)?;
+        items.push(Item { role, path, step });
+    }
     Ok(Made { items })
 }
 
@@ -261,14 +263,14 @@ impl Folder<'_> {
         })
     }
 
-    fn token_secret(&self) -> Result<(PathBuf, Step), CertsError> {
-        let path = self.key("client-jwt");
+    fn secret(&self, stem: &str) -> Result<(PathBuf, Step), CertsError> {
+        let path = self.key(stem);
         let step = match path.exists() {
             true if !self.is_forced => return Ok((path, Step::Kept)),
             true => Step::Renewed(Reason::Forced),
             false => Step::Created,
         };
-        place(&path, issue::token_secret()?.expose(), self.private())?;
+        place(&path, issue::secret()?.expose(), self.private())?;
         Ok((path, step))
     }
 }
@@ -293,7 +295,8 @@ fn server_names(names: &[String]) -> Result<Vec<String>, CertsError> {
 fn check_client(name: &str) -> Result<(), CertsError> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let starts_well = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-    let is_taken = ["ca", "server", "client-ca", "client-jwt"].contains(&name.to_ascii_lowercase().as_str());
+    let is_taken =
+        ["ca", "server", "client-ca", "client-jwt", "local-keys"].contains(&name.to_ascii_lowercase().as_str());
     if is_plain && starts_well && !is_taken && name.len() <= 63 {
         return Ok(());
     }

@@ -37,14 +37,14 @@ fn text(scratch: &Scratch, name: &str) -> String {
 fn the_first_run_makes_everything_and_the_second_nothing() {
     let scratch = Scratch::new();
     let made = ensure(&wanted(&scratch), now()).unwrap();
-    assert_eq!(steps(&made), [Step::Created; 5]);
+    assert_eq!(steps(&made), [Step::Created; 6]);
     let files =
         ["ca", "server", "client-ca", "bot-a"].iter().flat_map(|stem| [format!("{stem}.pem"), format!("{stem}.key")]);
-    let files: Vec<_> = files.chain(["client-jwt.key".to_owned()]).collect();
+    let files: Vec<_> = files.chain(["client-jwt.key".to_owned(), "local-keys.key".to_owned()]).collect();
     let before: Vec<_> = files.iter().map(|name| text(&scratch, name)).collect();
 
     let made = ensure(&wanted(&scratch), now()).unwrap();
-    assert_eq!(steps(&made), [Step::Kept; 5]);
+    assert_eq!(steps(&made), [Step::Kept; 6]);
     assert_eq!(files.iter().map(|name| text(&scratch, name)).collect::<Vec<_>>(), before);
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), files.len());
 }
@@ -64,14 +64,17 @@ fn only_the_owner_reads_what_is_secret() {
 }
 
 #[test]
-fn the_token_secret_is_long_enough_for_hs256_and_new_each_time() {
+fn the_secrets_are_long_enough_for_hmac_sha256_and_new_each_time() {
     let (one, other) = (Scratch::new(), Scratch::new());
     ensure(&wanted(&one), now()).unwrap();
     ensure(&wanted(&other), now()).unwrap();
-    let secret = text(&one, "client-jwt.key");
-    assert_eq!(secret.len(), 64);
-    assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-    assert_ne!(secret, text(&other, "client-jwt.key"));
+    for name in ["client-jwt.key", "local-keys.key"] {
+        let secret = text(&one, name);
+        assert_eq!(secret.len(), 64);
+        assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+        assert_ne!(secret, text(&other, name));
+    }
+    assert_ne!(text(&one, "client-jwt.key"), text(&one, "local-keys.key"));
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn a_name_outside_the_authority_is_refused_until_forced() {
 
     let names = vec!["api.bitfinex.com".to_owned()];
     let made = ensure(&Wanted { names, is_forced: true, ..wanted(&scratch) }, now()).unwrap();
-    assert_eq!(steps(&made), [Step::Renewed(Reason::Forced); 5]);
+    assert_eq!(steps(&made), [Step::Renewed(Reason::Forced); 6]);
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn certificates_near_their_end_are_renewed_as_others() {
     let scratch = Scratch::new();
     ensure(&wanted(&scratch), now()).unwrap();
     let before = text(&scratch, "server.pem");
-    assert_eq!(steps(&ensure(&wanted(&scratch), now().plus(366 * DAY)).unwrap()), [Step::Kept; 5]);
+    assert_eq!(steps(&ensure(&wanted(&scratch), now().plus(366 * DAY)).unwrap()), [Step::Kept; 6]);
     let made = ensure(&wanted(&scratch), now().plus(368 * DAY)).unwrap();
     assert_eq!(step_of(&made, &Role::Server), Step::Renewed(Reason::Expiry));
     assert_eq!(step_of(&made, &Role::Client(DEFAULT_CLIENT.to_owned())), Step::Renewed(Reason::Expiry));
@@ -125,7 +128,7 @@ fn the_authoritys_key_is_needed_only_to_sign() {
     let scratch = Scratch::new();
     ensure(&wanted(&scratch), now()).unwrap();
     fs::remove_file(scratch.path().join("ca.key")).unwrap();
-    assert_eq!(steps(&ensure(&wanted(&scratch), now()).unwrap()), [Step::Kept; 5]);
+    assert_eq!(steps(&ensure(&wanted(&scratch), now()).unwrap()), [Step::Kept; 6]);
 
     fs::remove_file(scratch.path().join("server.pem")).unwrap();
     let refused = ensure(&wanted(&scratch), now()).unwrap_err();
@@ -194,7 +197,7 @@ fn a_key_that_others_can_read_is_not_used() {
 #[test]
 fn names_that_would_leave_the_folder_or_the_alphabet_are_refused() {
     let scratch = Scratch::new();
-    for client in ["", "../bot", "a/b", ".hidden", "ca", "Server", "client-jwt", "bot a", "b*"] {
+    for client in ["", "../bot", "a/b", ".hidden", "ca", "Server", "client-jwt", "local-keys", "bot a", "b*"] {
         let clients = vec![client.to_owned()];
         assert!(matches!(ensure(&Wanted { clients, ..wanted(&scratch) }, now()), Err(CertsError::BadClient(_))));
     }

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+pub(super) mod local;
 #[cfg(feature = "simulator")]
 pub(super) mod simulators;
 #[cfg(feature = "simulator")]
@@ -151,7 +152,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
         (TrustedKeys::default(), None)
     } else {
         summary.push("certificates: good".to_owned());
-        (TrustedKeys::new(jwt_keys(config)?, None), Some(acceptor(config)?))
+        (TrustedKeys::new(jwt_keys(config)?, local::keys(config)?), Some(acceptor(config)?))
     };
     let mut signers = BTreeMap::new();
     for account in &config.accounts {
@@ -165,7 +166,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, Exit> {
         };
         summary.push(format!("account {}: {}, {place}", account.name, account.venue));
     }
-    let policy = Policy::new(grants(config)?, accounts(config));
+    let policy = Policy::new(grants(config)?, accounts(config)).with_generations(local::generations(config));
     for grant in &config.grants {
         let reach = match &grant.reach {
             Reach::Account(account) => format!("account {account}"),
@@ -252,6 +253,7 @@ pub struct Running {
     /// The exchanges that run in this process.
     #[cfg(feature = "simulator")]
     pub simulators: Simulators,
+    house: Arc<House>,
     policy: watch::Sender<Arc<Policy>>,
     draining: watch::Sender<bool>,
     server: JoinHandle<bool>,
@@ -261,10 +263,16 @@ pub struct Running {
 }
 
 impl Running {
-    /// Replaces the grants. Sessions whose grant is gone end at once.
+    /// Replaces the grants, and the local keys that follow from them. Sessions whose grant or generation is gone end at
+    /// once.
     pub fn regrant(&self, config: &Config) -> Result<(), Exit> {
-        let grants = grants(config)?;
-        self.policy.send_modify(|policy| *policy = Arc::new(policy.with_grants(grants)));
+        let (grants, local_grants) = (grants(config)?, local::grants(config)?);
+        // Keys first: once the sessions of a stolen one have ended, it must not open another.
+        if let Some(local) = self.house.trusted.local() {
+            local.retable(local_grants, self.house.clock.now());
+        }
+        let generations = local::generations(config);
+        self.policy.send_modify(|policy| *policy = Arc::new(policy.with_grants(grants).with_generations(generations)));
         Ok(())
     }
 
@@ -376,7 +384,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     });
     let unproved = || ClientName::parse(UNPROVED_CLIENT).expect("a word is a name");
     let door = Arc::new(http::Door {
-        house,
+        house: Arc::clone(&house),
         routes,
         origins: config.listen.origins.clone(),
         unsafe_no_auth: config.listen.unsafe_no_auth.then(unproved),
@@ -387,6 +395,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let server = tokio::spawn(server::serve(listener, acceptor, door, is_draining, server_limits(config)));
     let admin = tokio::spawn(admin::serve(admin_listener, status));
     Ok(Running {
+        house,
         address,
         admin_address,
         certificates,

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod exit;
 mod healthcheck;
+mod key;
 mod logs;
 mod serve;
 #[cfg(feature = "simulator")]
@@ -75,9 +76,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration, the secrets that it names and the certificates, and start nothing
     Check,
-    // These three say for themselves what they do: a line here would take the place of their whole help.
+    // These say for themselves what they do: a line here would take the place of their whole help.
     Certs(certs::CertsArgs),
     Token(token::TokenArgs),
+    Key(key::KeyArgs),
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
     /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)
@@ -104,6 +106,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check => check::run(&cli.config),
         Command::Certs(args) => certs::run(&cli.config, &args),
         Command::Token(args) => token::run(&cli.config, &args),
+        Command::Key(args) => key::run(&cli.config, &args),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
         Command::Healthcheck => healthcheck::run(&cli.config),

@@ -36,7 +36,7 @@ pub(super) fn check(
     let store_path = checker.path(raw.store.path.as_deref().unwrap_or("state"), &Key::top("store").then("path"));
     let log = log(&raw.log, checker);
     let limits = raw.limits.check(checker);
-    let clients = clients::clients(&raw.clients, checker);
+    let clients = clients::clients(raw, checker);
     let accounts = accounts::accounts(&raw.accounts, checker);
     let grants = grants::grants(raw, checker);
     let ports = ports::ports(raw, &accounts, &grants, checker);

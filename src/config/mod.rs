@@ -20,9 +20,10 @@ pub use secret_ref::{PublicRef, SecretError, SecretRef};
 
 use crate::credential::SecretFormat;
 use crate::fresh::NonceUnit;
-use crate::names::AccountName;
+use crate::names::{AccountName, ClientName};
 use crate::scope::Scope;
 use crate::venue::Endpoint;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -150,6 +151,8 @@ pub struct Clients {
     pub jwt: Option<Jwt>,
     /// By a certificate.
     pub mtls: Option<Mtls>,
+    /// By a key pair that was issued here.
+    pub local_keys: Option<LocalKeys>,
 }
 
 /// `[clients.jwt]`: whose tokens are taken.
@@ -196,6 +199,17 @@ pub enum JwtAlgorithm {
 pub struct Mtls {
     /// The authorities, as one PEM file.
     pub authority: PathBuf,
+}
+
+/// `[clients.local_keys]`: key pairs and placeholders of our own issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalKeys {
+    /// What all of them are made of.
+    pub master: SecretRef,
+    /// The generation of clients whose keys and placeholders were made worthless; 1 for every other client.
+    pub generations: BTreeMap<ClientName, u32>,
+    /// The longest that a placeholder may live.
+    pub placeholder_lifetime: Duration,
 }
 
 /// `[accounts.<name>]`: one set of keys at one venue.

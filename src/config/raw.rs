@@ -68,6 +68,7 @@ pub(super) struct RawTls {
 pub(super) struct RawClients {
     pub(super) jwt: Option<RawJwt>,
     pub(super) mtls: Option<RawMtls>,
+    pub(super) local_keys: Option<RawLocalKeys>,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -93,6 +94,14 @@ pub(super) struct RawJwtKey {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawMtls {
     pub(super) authority: Option<RawReference>,
+}
+
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLocalKeys {
+    pub(super) master: Option<RawReference>,
+    pub(super) generations: BTreeMap<String, u64>,
+    pub(super) placeholder_lifetime: Option<String>,
 }
 
 #[derive(serde::Deserialize, Default)]

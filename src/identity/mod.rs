@@ -153,16 +153,6 @@ impl TrustedKeys {
         Self { jwt, local }
     }
 
-    /// True unless a client was proved by local material of a generation that is over. `None`: by something else.
-    pub fn still_counts(&self, client: &ClientName, method: Method, generation: Option<u32>) -> bool {
-        match (generation, method, &self.local) {
-            // What was issued to somebody unproved is this process's own, and ends with it.
-            (None, _, _) | (_, Method::NoAuth, _) => true,
-            (Some(generation), _, Some(local)) => local.generation(client) == generation,
-            (Some(_), _, None) => false,
-        }
-    }
-
     /// What makes local keys and placeholders, if they are configured.
     pub fn local(&self) -> Option<&LocalKeys> {
         self.local.as_ref()

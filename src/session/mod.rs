@@ -15,9 +15,8 @@ mod end;
 mod notice;
 mod scrub;
 
-use arrival::Shown;
-pub use end::{Blame, End, Refused};
 pub use scrub::Scrub;
+pub use end::{Blame, End, Refused};
 
 use crate::credential::Signer;
 use crate::fresh::{Fresh, TokenId, UnixMillis};
@@ -347,10 +346,9 @@ impl Session {
 
     fn on_policy(&mut self, policy: Arc<Policy>, out: &mut Vec<Action>) {
         self.rules.policy = policy;
-        let is_granted = |permit: &Permit| self.rules.policy.still_grants(permit, &self.route);
-        let is_of_now =
-            |permit: &Permit| self.rules.trusted.still_counts(permit.client(), permit.method(), permit.generation());
-        if !self.permit.as_ref().is_none_or(|permit| is_granted(permit) && is_of_now(permit)) {
+        let still_granted =
+            self.permit.as_ref().is_none_or(|permit| self.rules.policy.still_grants(permit, &self.route));
+        if !still_granted {
             self.close(End::GrantRemoved, out);
         }
     }

@@ -10,6 +10,7 @@ use crate::fresh::{Fresh, Nonce, NonceUnit, TokenId, UnixMillis};
 use crate::message::Message;
 use crate::scope::{Acts, Right, Scope};
 use crate::secret::Secret;
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use std::ops::Range;
 use std::sync::Arc;
@@ -223,6 +224,19 @@ pub struct SignedRequest {
     pub headers: Vec<(&'static str, Secret)>,
     /// The body, byte for byte as signed.
     pub body: Vec<u8>,
+}
+
+impl SignedRequest {
+    /// The request as it is written. Fails where a header or the path holds what HTTP cannot carry.
+    pub fn to_http(&self) -> Result<http::Request<Bytes>, http::Error> {
+        let mut builder = http::Request::builder().method(self.method).uri(&self.path);
+        for (name, value) in &self.headers {
+            let mut value = http::HeaderValue::from_bytes(value.expose())?;
+            value.set_sensitive(true);
+            builder = builder.header(http::HeaderName::from_static(name), value);
+        }
+        builder.body(Bytes::copy_from_slice(&self.body))
+    }
 }
 
 /// A token as it was sold.

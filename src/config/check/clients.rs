@@ -2,8 +2,10 @@
 
 use super::Checker;
 use crate::config::mistakes::Key;
-use crate::config::raw::{RawClients, RawJwt, RawJwtKey, RawMtls};
-use crate::config::{Clients, Jwt, JwtAlgorithm, JwtKey, Mtls, PublicRef};
+use crate::config::raw::{Raw, RawGrant, RawJwt, RawJwtKey, RawLocalKeys, RawMtls};
+use crate::config::{Clients, Jwt, JwtAlgorithm, JwtKey, LocalKeys, Mtls, PublicRef};
+use crate::names::ClientName;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,12 +18,25 @@ const LEEWAY_MAX: Duration = Duration::from_secs(60);
 /// Keys that one token may have to be tried with.
 const KEYS_MAX: usize = 8;
 
-pub(super) fn clients(raw: &RawClients, checker: &mut Checker<'_>) -> Clients {
+/// Generations that one client may have had: each earlier one is still told from foreign keys.
+const GENERATION_MAX: u64 = 1_000_000;
+
+/// A placeholder that lives longer is a key of its own.
+const PLACEHOLDER_LIFETIME_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+pub(super) fn clients(raw: &Raw, checker: &mut Checker<'_>) -> Clients {
     let table = Key::top("clients");
-    Clients {
-        jwt: raw.jwt.as_ref().map(|raw| jwt(raw, &table.then("jwt"), checker)),
-        mtls: raw.mtls.as_ref().map(|raw| mtls(raw, &table.then("mtls"), checker)),
+    let (clients, grants) = (&raw.clients, &raw.grants);
+    let jwt = clients.jwt.as_ref().map(|raw| jwt(raw, &table.then("jwt"), checker));
+    let mtls = clients.mtls.as_ref().map(|raw| mtls(raw, &table.then("mtls"), checker));
+    let local_keys = clients.local_keys.as_ref().map(|raw| local_keys(raw, grants, &table.then("local_keys"), checker));
+    let shared = |local: &LocalKeys| jwt.as_ref().is_some_and(|jwt: &Jwt| jwt.secret.as_ref() == Some(&local.master));
+    if local_keys.as_ref().is_some_and(shared) {
+        let key = table.then("local_keys").then("master");
+        let what = "is the secret of clients.jwt too: whoever issues tokens could make every local key";
+        checker.wrong(&key, what, "give it a file of its own: openssl rand -base64 48");
     }
+    Clients { jwt, mtls, local_keys }
 }
 
 fn jwt(raw: &RawJwt, table: &Key, checker: &mut Checker<'_>) -> Jwt {
@@ -103,4 +118,39 @@ fn mtls(raw: &RawMtls, table: &Key, checker: &mut Checker<'_>) -> Mtls {
         }
     };
     Mtls { authority }
+}
+
+fn local_keys(raw: &RawLocalKeys, grants: &[RawGrant], table: &Key, checker: &mut Checker<'_>) -> LocalKeys {
+    const HELP: &str = "write { file = … }, and make the file: openssl rand -base64 48";
+    let master = checker.required(raw.master.as_ref(), &table.then("master"), HELP);
+    let mut generations = BTreeMap::new();
+    for (name, number) in &raw.generations {
+        let key = table.then("generations").then(name);
+        let number = checker.number(Some(*number), 1, &key, GENERATION_MAX);
+        match ClientName::parse(name) {
+            Ok(client) => {
+                generations.insert(client, u32::try_from(number).expect("`number` keeps it within a million"));
+            }
+            Err(_) => {
+                checker.wrong(&key, "is not a client's name", "write it without a prefix, as in { \"bot-a\" = 2 }")
+            }
+        }
+        // A name with a slip of the pen would leave a stolen key good.
+        if !grants.iter().filter_map(|grant| grant.client.as_deref()).any(|client| may_be(client, name)) {
+            checker.wrong(&key, "is for a client that no grant names", "write the name as the grants have it");
+        }
+    }
+    let (second, lifetime) = (Duration::from_secs(1), raw.placeholder_lifetime.as_deref());
+    let lifetime_key = table.then("placeholder_lifetime");
+    LocalKeys {
+        master,
+        generations,
+        placeholder_lifetime: checker.time(lifetime, "24h", &lifetime_key, second, PLACEHOLDER_LIFETIME_MAX),
+    }
+}
+
+/// True if a grant's client could be the one of that name. Wildcards are taken for it: `policy` knows what they mean.
+fn may_be(granted: &str, name: &str) -> bool {
+    let bare = ["jwt:", "cert:", "key:"].iter().find_map(|prefix| granted.strip_prefix(prefix)).unwrap_or(granted);
+    bare == name || bare.contains('*')
 }

@@ -13,6 +13,9 @@ const SESSIONS_DEFAULT: u64 = 8;
 /// Sessions that one client may be granted.
 const SESSIONS_MAX: u64 = 100_000;
 
+/// How a client is written.
+const HOW: &str = "write \"jwt:bot-a\", \"cert:bot-a\", \"key:bot-a\" or \"anonymous\"";
+
 /// The client that shows no proof.
 const ANONYMOUS: &str = "anonymous";
 
@@ -23,11 +26,12 @@ pub(super) fn grants(raw: &Raw, checker: &mut Checker<'_>) -> Vec<Grant> {
     }
     let is_open = raw.clients.jwt.is_some()
         || raw.clients.mtls.is_some()
+        || raw.clients.local_keys.is_some()
         || raw.listen.unsafe_no_auth
         || raw.grants.iter().any(|grant| grant.client.as_deref() == Some(ANONYMOUS));
     if !is_open {
         let what = "no client can prove who it is: nobody could connect";
-        checker.missing(&Key::top("clients"), what, "write [clients.jwt] or [clients.mtls]");
+        checker.missing(&Key::top("clients"), what, "write [clients.jwt], [clients.mtls] or [clients.local_keys]");
     }
     let mut seen = Vec::new();
     let mut grants = Vec::new();
@@ -51,7 +55,7 @@ fn grant(raw: &Raw, grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) ->
     let client_key = table.then("client");
     match &grant.client {
         Some(text) => client(raw, text, &client_key, checker),
-        None => checker.missing(&client_key, "is missing", "write \"jwt:bot-a\", \"cert:bot-a\" or \"anonymous\""),
+        None => checker.missing(&client_key, "is missing", HOW),
     }
     let reach = reach(raw, grant, table, checker);
     let scope = scope(grant, table, checker);
@@ -66,31 +70,36 @@ fn grant(raw: &Raw, grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) ->
 }
 
 fn client(raw: &Raw, text: &str, key: &Key, checker: &mut Checker<'_>) {
-    const HOW: &str = "say how it proves its name: \"jwt:…\" or \"cert:…\"";
+    const SAY_HOW: &str = "say how it proves its name: \"jwt:…\", \"cert:…\" or \"key:…\"";
     // `*` is never the anonymous client, and looks as if it were.
     if text == "*" || (text.starts_with(ANONYMOUS) && text.contains('*')) {
-        checker.wrong(key, "is no client: a wildcard never stands for the anonymous one", HOW);
+        checker.wrong(key, "is no client: a wildcard never stands for the anonymous one", SAY_HOW);
         return;
     }
     if let Err(what) = (checker.known.client)(text) {
         let what = if text.is_empty() || what.contains(text) { "is not a client" } else { &what };
-        checker.wrong(key, what, "write \"jwt:bot-a\", \"cert:bot-a\" or \"anonymous\"");
+        checker.wrong(key, what, HOW);
         return;
     }
     if text == ANONYMOUS || raw.listen.unsafe_no_auth {
         return;
     }
-    let (jwt, mtls) = (raw.clients.jwt.is_some(), raw.clients.mtls.is_some());
-    match text.split_once(':') {
-        Some(("jwt", _)) if !jwt && mtls => {
-            checker.wrong(key, "could never connect, because there is no [clients.jwt]", "");
+    let clients = &raw.clients;
+    let ways = [
+        ("jwt", "jwt", clients.jwt.is_some()),
+        ("cert", "mtls", clients.mtls.is_some()),
+        ("key", "local_keys", clients.local_keys.is_some()),
+    ];
+    let configured = ways.iter().filter(|(.., is_there)| *is_there).count();
+    let prefix = text.split_once(':').map(|(prefix, _)| prefix);
+    match ways.iter().find(|(word, ..)| prefix == Some(*word)) {
+        // With none at all, that is what is wrong, and it is said once.
+        Some((_, table, false)) if configured > 0 => {
+            checker.wrong(key, &format!("could never connect, because there is no [clients.{table}]"), "");
         }
-        Some(("cert", _)) if !mtls && jwt => {
-            checker.wrong(key, "could never connect, because there is no [clients.mtls]", "");
-        }
-        Some(("jwt" | "cert", _)) => {}
-        _ if jwt && mtls => checker.wrong(key, "could be proved by a token or a certificate", HOW),
-        _ => {}
+        Some(_) => {}
+        None if configured > 1 => checker.wrong(key, "could prove its name in more than one way", SAY_HOW),
+        None => {}
     }
 }
 
@@ -104,6 +113,13 @@ fn reach(raw: &Raw, grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) ->
                 let known: Vec<_> = raw.accounts.keys().map(String::as_str).filter(is_name).collect();
                 let help = if known.is_empty() { "there are none".to_owned() } else { known_are(&known) };
                 checker.wrong(&account_key, "unknown account", &help);
+            }
+            let venue = raw.accounts.get(name).and_then(|account| account.venue.as_deref());
+            let row = checker.known.venues.iter().find(|row| Some(row.name) == venue);
+            let is_by_key = grant.client.as_deref().is_some_and(|client| client.starts_with("key:"));
+            if is_by_key && row.is_some_and(|row| row.secret.is_none()) {
+                let what = "has no local keys: bots of its venue do not sign";
+                checker.wrong(&account_key, what, "write \"jwt:…\" or \"cert:…\" for its client");
             }
             if grant.client.as_deref() == Some(ANONYMOUS) {
                 let what = "would be open to everybody who can connect, because the client is anonymous";

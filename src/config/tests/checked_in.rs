@@ -3,8 +3,8 @@
 use super::{keys, known, read};
 use crate::config::limits::RawLimits;
 use crate::config::raw::{
-    Raw, RawAccount, RawAdmin, RawClients, RawConnect, RawGrant, RawHosts, RawJwt, RawJwtKey, RawListen, RawLog,
-    RawMtls, RawPort, RawReferenceTable, RawStore, RawTls,
+    Raw, RawAccount, RawAdmin, RawClients, RawConnect, RawGrant, RawHosts, RawJwt, RawJwtKey, RawListen, RawLocalKeys,
+    RawLog, RawMtls, RawPort, RawReferenceTable, RawStore, RawTls,
 };
 use crate::config::{Config, Keys, Tls, Upstream, load};
 use figment::error::Kind;
@@ -22,7 +22,7 @@ fn the_checked_in_file_loads_from_the_working_directory_and_needs_no_secrets_of_
     let config = load(None, &[], std::iter::empty(), &known()).expect("no mistakes");
     assert!(config.accounts.iter().all(|account| account.keys == Keys::Simulated));
     assert!(config.accounts.iter().all(|account| account.upstream == Upstream::Simulator));
-    assert_eq!(config.grants.len(), 6);
+    assert_eq!(config.grants.len(), 8);
     assert!(config.listen.address.ip().is_loopback() && config.admin_address.ip().is_loopback());
 }
 
@@ -50,7 +50,7 @@ fn every_commented_line_loads_and_shows_the_default_unless_it_says_that_it_is_an
 #[test]
 fn every_key_that_exists_is_in_the_file() {
     let written = written();
-    let tables: [(&str, &[&str]); 16] = [
+    let tables: [(&str, &[&str]); 17] = [
         ("", fields::<Raw>()),
         ("listen.", fields::<RawListen>()),
         ("listen.tls.", fields::<RawTls>()),
@@ -60,6 +60,7 @@ fn every_key_that_exists_is_in_the_file() {
         ("clients.jwt.", fields::<RawJwt>()),
         ("clients.jwt.keys.", fields::<RawJwtKey>()),
         ("clients.mtls.", fields::<RawMtls>()),
+        ("clients.local_keys.", fields::<RawLocalKeys>()),
         ("accounts.*.", fields::<RawAccount>()),
         ("accounts.*.upstream.", fields::<RawHosts>()),
         ("grants.", fields::<RawGrant>()),

@@ -106,6 +106,28 @@ const MISTAKES: &[(&str, &str, &str)] = &[
          { algorithm = 'EdDSA', pem = { file = 'p' }, kid = 'hunter2-canary' }]",
         "clients.jwt.keys[1].kid",
     ),
+    ("[clients.mtls]", "[clients.local_keys]\n[clients.mtls]", "clients.local_keys.master"),
+    ("[clients.mtls]", "[clients.local_keys]\nmaster = 'hunter2-canary'\n[clients.mtls]", "clients.local_keys.master"),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'client.key' }\n[clients.mtls]",
+        "clients.local_keys.master",
+    ),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'm' }\nplaceholder_lifetime = '32d'\n[clients.mtls]",
+        "clients.local_keys.placeholder_lifetime",
+    ),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'm' }\ngenerations = { 'bot-a' = 0 }\n[clients.mtls]",
+        "clients.local_keys.generations.bot-a",
+    ),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'm' }\ngenerations = { bot_a = 2 }\n[clients.mtls]",
+        "clients.local_keys.generations.bot_a",
+    ),
     // [accounts].
     ("venue = \"kraken\"", "", "accounts.kraken_main.venue"),
     ("venue = \"kraken\"", "venue = 'hunter2-canary'", "accounts.kraken_main.venue"),
@@ -134,6 +156,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("jwt:bot-a", "bot-a", "grants[0].client"),
     ("jwt:bot-a", "spiffe://desk/bot/*", "grants[0].client"),
     ("jwt:bot-a", "*", "grants[0].client"),
+    ("jwt:bot-a", "key:bot-a", "grants[0].client"),
     ("\"anonymous\"", "'anonymous*'", "grants[1].client"),
     ("account = \"kraken_main\"", "account = 'hunter2-canary'", "grants[0].account"),
     ("account = \"kraken_main\"", "", "grants[0]"),
@@ -305,6 +328,15 @@ fn nobody_is_let_in_where_no_client_can_prove_itself() {
     assert!(read(&format!("{jwt}\n{closed}")).is_ok());
     let unprefixed = closed.replace("jwt:a", "a");
     assert!(read(&format!("{jwt}\n{unprefixed}")).is_ok(), "one way to prove a name needs no prefix");
+    let local = "clients.local_keys.master = { env = 'M' }";
+    let by_key = closed.replace("jwt:a", "key:a");
+    assert!(read(&format!("{local}\n{by_key}")).is_ok());
+    assert!(read(&format!("{local}\n{unprefixed}")).is_ok());
+    assert_eq!(keys(read(&format!("{local}\n{closed}"))), ["grants[0].client"]);
+    assert_eq!(keys(read(&format!("{jwt}\n{local}\n{unprefixed}"))), ["grants[0].client"]);
+    let no_keys =
+        by_key.replace("{ venue = 'kraken', upstream = 'simulator' }", "{ venue = 'plain', upstream.ws = 'wss://a' }");
+    assert_eq!(keys(read(&format!("{local}\n{no_keys}"))), ["grants[0].account"]);
     let wrong_way = closed.replace("jwt:a", "cert:a");
     assert_eq!(keys(read(&format!("{jwt}\n{wrong_way}"))), ["grants[0].client"]);
 }

@@ -1,8 +1,8 @@
 //! The table of local keys: each made of the master key and of whose it is, found by the API key that a bot shows.
 
-use super::KeyHash;
 use super::derived::Derived;
 use super::replay::Memory;
+use super::{GENERATION_FIRST, KeyHash};
 use crate::credential::{SecretFormat, Signer, TextShape};
 use crate::fresh::UnixMillis;
 use crate::identity::NotAuthenticated;
@@ -94,7 +94,7 @@ impl Table {
             let memory = before.entries.get(&pair.api_key).map(|entry| Arc::clone(&entry.memory));
             let memory = memory.unwrap_or_else(|| Arc::new(Mutex::new(Memory::since(now))));
             table.entries.insert(pair.api_key, Entry { whose: whose.clone(), generation, signer, memory });
-            let earlier = generation.saturating_sub(RETIRED_MAX)..generation;
+            let earlier = generation.saturating_sub(RETIRED_MAX).max(GENERATION_FIRST)..generation;
             table.retired.extend(earlier.filter_map(|it| maker.make(whose, it)).map(|pair| pair.api_key));
         }
         table

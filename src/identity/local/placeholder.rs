@@ -191,3 +191,55 @@ fn scope_of(byte: u8) -> Option<Scope> {
     let scope: Scope = Right::ALL.into_iter().filter(|right| byte & right_bit(*right) != 0).collect();
     (scope_byte(scope) == byte).then_some(scope)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims() -> Claims {
+        Claims {
+            client: ClientName::parse("bot-a").expect("a name"),
+            account: AccountName::parse("kraken_main").expect("a name"),
+            venue: "kraken".to_owned(),
+            method: Method::Certificate,
+            scope: Some(Scope::PUBLIC.with(Right::Admin)),
+            proof_ends_at: Some(UnixMillis(3)),
+            generation: 4,
+            issued_at: UnixMillis(1),
+            ends_at: UnixMillis(2),
+            id: [5; 16],
+        }
+    }
+
+    #[test]
+    fn everything_is_read_as_it_was_written() {
+        let endless = Claims { scope: None, proof_ends_at: None, ..claims() };
+        let nothing = Claims { scope: Some(Scope::NONE), method: Method::LocalKey, ..claims() };
+        for claims in [claims(), endless, nothing] {
+            assert_eq!(Claims::from_bytes(&claims.to_bytes()), Some(claims));
+        }
+    }
+
+    #[test]
+    fn another_version_kind_method_or_scope_is_not_read_nor_is_more_or_less() {
+        let good = claims().to_bytes();
+        for (place, bad) in [(0, 0), (0, 2), (1, 0), (1, 2), (2, 5), (3, 32), (3, 0x81)] {
+            let mut bytes = good.clone();
+            bytes[place] = bad;
+            assert_eq!(Claims::from_bytes(&bytes), None, "byte {place} is {bad}");
+        }
+        for length in 0..good.len() {
+            assert_eq!(Claims::from_bytes(&good[..length]), None, "{length} bytes");
+        }
+        assert_eq!(Claims::from_bytes(&[&good[..], b"x"].concat()), None);
+    }
+
+    #[test]
+    fn a_sealed_text_shows_nothing_of_what_it_says() {
+        let seal = Seal::new(&Secret::from("a master key of the tests, long enough".to_owned()));
+        let sealed = seal.close(&claims());
+        let bytes = BASE64.decode(sealed.expose()).expect("is base64");
+        assert!(memchr::memmem::find(&bytes, b"bot-a").is_none() && memchr::memmem::find(&bytes, b"kraken").is_none());
+        assert_eq!(seal.open(&sealed), Ok(claims()));
+    }
+}

@@ -15,7 +15,7 @@ use crate::identity::NotAuthenticated;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-/// Signatures of one key that are remembered: a second's worth at the highest rate of a venue, many times over.
+/// Signatures of one key that are remembered: 166 a second for as long as the window. At most half a megabyte a key.
 pub(super) const SIGNATURES_MAX: usize = 10_000;
 
 /// How far a nonce may lie below the highest: requests of several processes overtake each other on their way.
