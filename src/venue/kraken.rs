@@ -221,4 +221,45 @@ mod tests {
             assert_eq!(Kraken.read(status, body.as_bytes()).expect_err(body), why, "{body}");
         }
     }
+
+    fn token_shown(endpoint: &str, message: &str) -> Option<Vec<u8>> {
+        let endpoint = ENDPOINTS.iter().find(|known| known.name == endpoint).expect("an endpoint");
+        let shown = Kraken.dialect(endpoint).read(&crate::message::Message::text(message.to_owned())).shown;
+        match shown {
+            Some(crate::venue::ClientLogin::Token(token)) => Some(token.expose().to_vec()),
+            Some(crate::venue::ClientLogin::Signed(_)) => panic!("no signature stands on a socket"),
+            None => None,
+        }
+    }
+
+    #[test]
+    fn a_token_at_its_place_is_shown() {
+        for (endpoint, message) in [
+            ("private", r#"{"method":"add_order","params":{"token":"a\/b"}}"#),
+            ("private", r#"{"method":"subscribe","params":{"channel":"executions","token":"a/b"}}"#),
+            ("private-v1", r#"{"event":"addOrder","token":"a/b"}"#),
+            ("private-v1", r#"{"event":"subscribe","subscription":{"name":"ownTrades","token":"a/b"}}"#),
+        ] {
+            assert_eq!(token_shown(endpoint, message).as_deref(), Some(&b"a/b"[..]), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_token_elsewhere_or_of_another_kind_is_not_shown() {
+        for (endpoint, message) in [
+            ("private", r#"{"method":"add_order","params":{"token":""}}"#),
+            ("private", r#"{"method":"add_order","params":{"token":7}}"#),
+            ("private", r#"{"method":"add_order","params":{}}"#),
+            ("private", r#"{"method":"add_order","token":"t","params":{}}"#),
+            ("private", r#"{"method":"subscribe","params":{"channel":"ticker","token":"t"}}"#),
+            ("private", r#"{"method":"withdraw","params":{"token":"t"}}"#),
+            ("public", r#"{"method":"add_order","params":{"token":"t"}}"#),
+            ("private-v1", r#"{"event":"addOrder","subscription":{"token":"t"}}"#),
+            ("private-v1", r#"{"event":"subscribe","token":"t","subscription":{"name":"ownTrades"}}"#),
+            ("private-v1", r#"{"event":"subscribe","subscription":{"name":"ticker","token":"t"}}"#),
+            ("public-v1", r#"{"event":"addOrder","token":"t"}"#),
+        ] {
+            assert_eq!(token_shown(endpoint, message), None, "{message}");
+        }
+    }
 }

@@ -162,6 +162,14 @@ pub enum ClientLogin {
     Token(Secret),
 }
 
+impl ClientLogin {
+    /// The token that stands in a message. `None`: it is empty, or no string.
+    fn token(value: wire::json::Value<'_>) -> Option<Self> {
+        let text = value.text().filter(|text| !text.is_empty())?;
+        Some(Self::Token(Secret::from(text.into_owned())))
+    }
+}
+
 /// A signature that a client made, and what it says to have signed.
 #[derive(Clone)]
 pub struct SignedLogin {

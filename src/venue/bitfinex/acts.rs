@@ -186,6 +186,12 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
+/// The paths of the table: a test holds it to the sheet's.
+#[cfg(test)]
+pub(super) fn rest_paths() -> impl Iterator<Item = &'static str> {
+    REST.iter().map(|(path, _)| *path)
+}
+
 /// The row of that name, with the name as the table spells it.
 pub(super) fn look_up(table: &'static [(&'static str, Act)], name: &str) -> Option<(&'static str, Act)> {
     table.iter().find(|(known, _)| *known == name).copied()

@@ -9,6 +9,32 @@ use crate::message::Message;
 use crate::scope::{Right, Scope};
 use crate::secret::Secret;
 use crate::venue::wire::json::{self, Kind, Object, Value};
+use crate::venue::{ClientLogin, SignatureScheme, SignedLogin};
+
+/// The client's own signature in its `auth` event. `None`: there is none that could be verified; a token of the
+/// exchange's own is none either.
+///
+/// What is signed is `AUTH` and the nonce, which bfx-api-node-core and bitfinex-api-node write twice.
+pub(super) fn shown(auth: Object<'_>) -> Option<ClientLogin> {
+    let text = |name: &str| auth.get(name).and_then(Value::plain_str);
+    let nonce = auth.get("authNonce")?;
+    let digits = match nonce.kind() {
+        Kind::Number => std::str::from_utf8(nonce.raw()).ok()?,
+        Kind::String | Kind::Object | Kind::Array | Kind::True | Kind::False | Kind::Null => nonce.plain_str()?,
+    };
+    let nonce = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let payload = text("authPayload")?;
+    let signed = payload.strip_prefix("AUTH")?;
+    let is_payload = signed == digits || signed.strip_prefix(digits) == Some(digits);
+    let api_key = text("apiKey").filter(|api_key| !api_key.is_empty() && is_payload)?;
+    Some(ClientLogin::Signed(SignedLogin {
+        api_key: api_key.to_owned(),
+        nonce,
+        scheme: SignatureScheme::HmacSha384,
+        message: payload.as_bytes().to_vec(),
+        signature: hex::decode(text("authSig")?).ok()?,
+    }))
+}
 
 /// What a client asked of its login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,6 +208,63 @@ mod tests {
                 r#""authPayload":"AUTH1616492376594000"}"#
             )
         );
+    }
+
+    fn shown_in(text: &str) -> Option<SignedLogin> {
+        let document = json::read(text.as_bytes()).expect("JSON");
+        match shown(document.root().as_object().expect("an object")) {
+            Some(ClientLogin::Signed(login)) => Some(login),
+            Some(ClientLogin::Token(_)) => panic!("no token is a proof here"),
+            None => None,
+        }
+    }
+
+    // Computed with an independent program, for one nonce and for the nonce twice.
+    const ONCE: &str =
+        "9c6589eb8dfa0a9a7eaba3ac7bca280639ac2bc384ed48fcbca706e1971bdc1d1d6a8c798a7466ff0941d59c9b36c701";
+    const TWICE: &str =
+        "06357b903a0c3ee99403a305100657503792645ee9b67a3eb7aa99e414b39a9cd54b020bc3c89ff719d8318af2789861";
+
+    #[test]
+    fn a_client_s_own_login_is_shown_as_it_signed_it() {
+        for (nonce, payload, signature) in [
+            ("1616492376594000", "AUTH1616492376594000", ONCE),
+            ("\"1616492376594000\"", "AUTH1616492376594000", ONCE),
+            ("\"1616492376594000\"", "AUTH16164923765940001616492376594000", TWICE),
+        ] {
+            let login = shown_in(&format!(
+                r#"{{"event":"auth","apiKey":"dummykey","authSig":"{signature}","authNonce":{nonce},"authPayload":"{payload}"}}"#
+            ))
+            .expect("a login");
+            assert!(login.is_by(&signer()), "{payload}");
+            assert_eq!((login.api_key.as_str(), login.nonce), ("dummykey", 1_616_492_376_594_000));
+        }
+    }
+
+    #[test]
+    fn half_a_login_or_one_over_another_nonce_is_none() {
+        let good = format!(r#"{{"apiKey":"k","authSig":"{ONCE}","authNonce":16,"authPayload":"AUTH16"}}"#);
+        assert!(shown_in(&good).is_some_and(|login| !login.is_by(&signer())), "signed something else");
+        for (from, to) in [
+            ("AUTH16", "AUTH17"),
+            ("AUTH16", "AUTH161616"),
+            ("AUTH16", "auth16"),
+            ("AUTH16", "AUTH"),
+            (":16", ":-16"),
+            (":16", ":16.0"),
+            (":16", ":\"+16\""),
+            (":16", ":null"),
+            (":16", ":18446744073709551616"),
+            ("\"k\"", "\"\""),
+            ("\"k\"", "7"),
+            ("apiKey", "apikey"),
+            (ONCE, "no hex"),
+            ("authSig", "sig"),
+        ] {
+            let bad = good.replace(from, to);
+            assert!(bad != good && shown_in(&bad).is_none(), "{bad} was taken");
+        }
+        assert!(shown_in(r#"{"event":"auth","token":"t"}"#).is_none());
     }
 
     #[test]

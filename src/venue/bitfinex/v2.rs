@@ -4,7 +4,7 @@
 //! channel number, and channel 0 is the account.
 
 use super::acts::{BATCHED, CHANNELS, INPUTS, look_up};
-use super::login::Wish;
+use super::login::{self, Wish};
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Right, Scope};
@@ -138,6 +138,9 @@ impl Conversation {
                     // Either right needs the login; what it may carry is narrowed to them.
                     let act = if self.scope.holds(Right::Read) { Act::Read } else { Act::Cancel };
                     reading.acts = Ok(Acts::one(act));
+                    if name == "auth" {
+                        reading.shown = login::shown(event);
+                    }
                 }
                 return reading;
             }

@@ -10,7 +10,7 @@ use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
 use crate::venue::wire::json::{self, Object, Value};
-use crate::venue::{Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
+use crate::venue::{ClientLogin, Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
 use memchr::memmem::Finder;
 
 /// Members that no request of v1 has; a credential there is an error.
@@ -87,6 +87,7 @@ impl Conversation {
             // This socket has no token to put in, and the exchange would refuse it all the same.
             return;
         } else {
+            reading.shown = token.and_then(ClientLogin::token);
             reading.edit = match token {
                 Some(token) => Edit::Token { range: token.span(), before: "\"", after: "\"" },
                 None => {

@@ -9,7 +9,7 @@ use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
 use crate::venue::wire::json::{self, Object, Value};
-use crate::venue::{Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
+use crate::venue::{ClientLogin, Dialect, Edit, Event, Reading, Refusal, Step, Steps, Watch};
 use memchr::memmem::Finder;
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ impl Conversation {
             // This socket has no token to put in, and the exchange would refuse it all the same.
             return reading;
         } else {
+            reading.shown = token.and_then(ClientLogin::token);
             reading.edit = match (params, token) {
                 (Some(_), Some(token)) => Edit::Token { range: token.span(), before: "\"", after: "\"" },
                 (Some(params), None) => {
