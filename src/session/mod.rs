@@ -15,8 +15,8 @@ mod end;
 mod notice;
 mod scrub;
 
-pub use scrub::Scrub;
 pub use end::{Blame, End, Refused};
+pub use scrub::Scrub;
 
 use crate::credential::Signer;
 use crate::fresh::{Fresh, TokenId, UnixMillis};
@@ -28,6 +28,7 @@ use crate::policy::{Permit, Policy};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps};
+use arrival::Shown;
 use std::sync::Arc;
 use std::time::Duration;
 
