@@ -196,6 +196,7 @@ impl Policy {
     /// `wish` is the account that the client named. Without one, a single account must fit, or the client's proof has to
     /// be bound to one.
     pub fn authorize(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
+        self.check_generation(who.name(), who.generation())?;
         let wish = Wish::of(who, wish)?;
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
         let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
@@ -212,6 +213,7 @@ impl Policy {
 
     /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
     pub fn renew(&self, permit: &mut Permit, who: &Principal, route: &Route) -> Result<(), Denied> {
+        self.check_generation(who.name(), who.generation())?;
         let wish = Wish::same_as(permit);
         if who.account().is_some_and(|bound| permit.account() != Some(bound)) {
             return Err(Denied::NotThatAccount);
@@ -262,11 +264,17 @@ impl Policy {
         Ok(Terms { account: account.cloned(), scope: may.intersect(asked).with(Right::Public), max_sessions })
     }
 
+    /// Refuses a local key or placeholder that was good when it was shown, and no longer is: its client's generation was
+    /// raised in between.
+    fn check_generation(&self, client: &ClientName, generation: Option<u32>) -> Result<(), Denied> {
+        let present = self.generations.get(client).copied().unwrap_or(GENERATION_FIRST);
+        if generation.is_some_and(|generation| generation != present) { Err(Denied::NoGrant) } else { Ok(()) }
+    }
+
     /// True if a permit of an earlier policy would be given again. Scopes are not widened or narrowed under a live
     /// session: one whose grant changed ends, and the client comes back.
     pub fn still_grants(&self, permit: &Permit, route: &Route) -> bool {
-        let present = self.generations.get(&permit.client).copied().unwrap_or(GENERATION_FIRST);
-        if permit.generation.is_some_and(|generation| generation != present) {
+        if self.check_generation(&permit.client, permit.generation).is_err() {
             return false;
         }
         self.terms(&permit.client, permit.method, None, route, Wish::same_as(permit))

@@ -267,6 +267,11 @@ fn a_session_by_a_key_of_an_earlier_generation_is_no_longer_granted() {
     let raised = policy.with_grants(again).with_generations(BTreeMap::from([(name, 2)]));
     assert!(!raised.still_grants(&by_key, &route()));
     assert!(raised.still_grants(&unproved, &route()), "which no local key let in");
+    let late = raised.authorize(&signer("bot-a", "kraken_a", 1), &route(), None);
+    assert_eq!(late.expect_err("shown just before"), Denied::NoGrant);
+    let mut new = raised.authorize(&signer("bot-a", "kraken_a", 2), &route(), None).expect("the new key");
+    let back = raised.renew(&mut new, &signer("bot-a", "kraken_a", 1), &route());
+    assert_eq!(back, Err(Denied::NoGrant));
 }
 
 fn account(name: &str) -> AccountName {

@@ -19,8 +19,8 @@ use std::io::Write as _;
 ///   scope = ["read", "trade"]
 ///
 /// The same client and account always get the same pair, so nothing is stored and it can be printed again. If it is
-/// stolen, raise the client's number in [clients.local_keys] generations: the old pair is worthless at once, and this
-/// prints the new one. For scripts:
+/// stolen, raise the client's number in [clients.local_keys] generations and send the proxy SIGHUP: the old pair is
+/// worthless at once, and this prints the new one. For scripts:
 ///   countersign key --client bot-a --account kraken_main --json
 #[derive(Args)]
 #[command(verbatim_doc_comment)]

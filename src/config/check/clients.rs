@@ -132,7 +132,7 @@ fn local_keys(raw: &RawLocalKeys, grants: &[RawGrant], table: &Key, checker: &mu
                 generations.insert(client, u32::try_from(number).expect("`number` keeps it within a million"));
             }
             Err(_) => {
-                checker.wrong(&key, "is not a client's name", "write it without a prefix, as in { \"bot-a\" = 2 }")
+                checker.wrong(&key, "is not a client's name", "write it without a prefix, as in { \"bot-a\" = 2 }");
             }
         }
         // A name with a slip of the pen would leave a stolen key good.

@@ -193,6 +193,19 @@ fn a_key_whose_grant_is_gone_is_no_key_and_comes_back_with_it() {
 }
 
 #[test]
+fn a_key_that_comes_back_after_a_while_takes_nothing_from_before() {
+    let trusted = trusted(local());
+    let local = trusted.local().expect("is there");
+    let whose = key_for("bot-a", "kraken_main", "kraken");
+    let seen = login(local, &whose, NOW.0);
+    assert!(show(&trusted, "kraken", seen.clone()).is_ok());
+    local.retable(LocalGrants::default(), NOW);
+    local.retable(grants(), NOW.plus(DAY));
+    assert_eq!(show(&trusted, "kraken", seen), Err(NotAuthenticated::NonceTooOld), "its memory is empty");
+    assert!(show(&trusted, "kraken", login(local, &whose, NOW.plus(DAY).0)).is_ok());
+}
+
+#[test]
 fn a_higher_generation_makes_the_keys_of_that_client_worthless_and_no_others() {
     let trusted = trusted(local());
     let local = trusted.local().expect("is there");
