@@ -196,9 +196,7 @@ impl Policy {
     /// `wish` is the account that the client named. Without one, a single account must fit, or the client's proof has to
     /// be bound to one.
     pub fn authorize(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
-        self.check_generation(who.name(), who.generation())?;
-        let wish = Wish::of(who, wish)?;
-        let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        let terms = self.terms_of(who, route, wish)?;
         let seat = Seats::take(&self.seats, who.name(), terms.max_sessions).ok_or(Denied::TooManySessions)?;
         Ok(Permit::new(who, route, terms, Some(seat)))
     }
@@ -206,9 +204,14 @@ impl Policy {
     /// Decides whether a client may send a single request, and with which account, as [`Policy::authorize`] does for a
     /// session. Takes no seat: a request is no session, and what bounds requests is their queue.
     pub fn permit_request(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Permit, Denied> {
-        let wish = Wish::of(who, wish)?;
-        let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        let terms = self.terms_of(who, route, wish)?;
         Ok(Permit::new(who, route, terms, None))
+    }
+
+    fn terms_of(&self, who: &Principal, route: &Route, wish: Option<&AccountName>) -> Result<Terms, Denied> {
+        self.check_generation(who.name(), who.generation())?;
+        let wish = Wish::of(who, wish)?;
+        self.terms(who.name(), who.method(), who.scope(), route, wish)
     }
 
     /// Judges a permit anew, for a client that proved itself again. It keeps its seat and its account.
@@ -416,155 +419,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scope::Act;
-    use crate::venue::{self, Manner};
-
-    fn route(venue: &str) -> Route {
-        let venue = venue::by_name(venue).expect("in the table");
-        let endpoint = venue.endpoints().iter().find(|endpoint| endpoint.name == "private").expect("an endpoint");
-        Route { venue, endpoint, manner: Manner::Path }
-    }
-
-    fn account(name: &str) -> AccountName {
-        AccountName::parse(name).expect("a name")
-    }
-
-    fn grant(client: &str, reach: Option<&str>, scope: &[Right]) -> Grant {
-        Grant {
-            client: ClientPattern::parse(client).expect("a pattern"),
-            account: reach.map(account),
-            venues: if reach.is_none() { vec!["kraken"] } else { Vec::new() },
-            scope: scope.iter().copied().collect(),
-            max_sessions: 2,
-        }
-    }
-
-    fn policy(grants: Vec<Grant>) -> Policy {
-        let accounts = [("kraken_a", "kraken"), ("kraken_b", "kraken"), ("bitfinex_a", "bitfinex")];
-        Policy::new(grants, accounts.into_iter().map(|(name, venue)| (account(name), venue)).collect())
-    }
-
-    fn who(name: &str) -> Principal {
-        Principal::danger_unproved_for_development(ClientName::parse(name).expect("a name"))
-    }
-
-    #[test]
-    fn an_empty_policy_permits_nobody() {
-        let policy = policy(Vec::new());
-        for who in [who("bot-a"), Principal::anonymous()] {
-            assert_eq!(policy.authorize(&who, &route("kraken"), None).expect_err("closed"), Denied::NoGrant);
-        }
-    }
-
-    #[test]
-    fn a_grant_opens_one_account_to_one_client_and_nothing_else() {
-        let policy = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
-        let permit = policy.authorize(&who("bot-a"), &route("kraken"), None).expect("granted");
-        assert_eq!(permit.account(), Some(&account("kraken_a")));
-        assert_eq!(permit.lacks(Acts::one(Act::Read)), None);
-        assert_eq!(permit.lacks(Acts::one(Act::Public)), None);
-        assert_eq!(permit.lacks(Acts::one(Act::Cancel)), Some(Right::Trade));
-        assert!(policy.authorize(&who("bot-b"), &route("kraken"), None).is_err());
-        assert!(policy.authorize(&who("bot-a"), &route("bitfinex"), None).is_err());
-        let other = policy.authorize(&who("bot-a"), &route("kraken"), Some(&account("kraken_b")));
-        assert_eq!(other.expect_err("not granted"), Denied::NotThatAccount);
-    }
-
-    #[test]
-    fn moving_money_and_managing_keys_are_granted_by_name_alone() {
-        let policy = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read, Right::Trade])]);
-        let permit = policy.authorize(&who("bot-a"), &route("kraken"), None).expect("granted");
-        assert_eq!(permit.lacks(Acts::one(Act::Transfer)), Some(Right::Transfer));
-        assert_eq!(permit.lacks(Acts::one(Act::Admin)), Some(Right::Admin));
-    }
-
-    #[test]
-    fn two_accounts_at_one_venue_have_to_be_told_apart() {
-        let policy = policy(vec![
-            grant("bot-a", Some("kraken_a"), &[Right::Read]),
-            grant("bot-a", Some("kraken_b"), &[Right::Trade]),
-        ]);
-        let denied = policy.authorize(&who("bot-a"), &route("kraken"), None).expect_err("which one?");
-        assert_eq!(denied, Denied::WhichAccount(vec![account("kraken_a"), account("kraken_b")]));
-        let permit = policy.authorize(&who("bot-a"), &route("kraken"), Some(&account("kraken_b"))).expect("granted");
-        assert_eq!(permit.scope().to_string(), "public,trade", "the other account's rights are not this one's");
-    }
-
-    #[test]
-    fn a_client_has_as_many_seats_as_its_grant_and_gets_them_back() {
-        let policy = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
-        let sit = || policy.authorize(&who("bot-a"), &route("kraken"), None);
-        let (first, _second) = (sit().expect("one"), sit().expect("two"));
-        assert_eq!(sit().expect_err("three"), Denied::TooManySessions);
-        drop(first);
-        assert!(sit().is_ok());
-    }
-
-    #[test]
-    fn a_request_takes_no_seat_and_needs_the_same_grant_as_a_session() {
-        let policy = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
-        let sit = || policy.authorize(&who("bot-a"), &route("kraken"), None);
-        let _seated = (sit().expect("one"), sit().expect("two"));
-        let permit = policy.permit_request(&who("bot-a"), &route("kraken"), None).expect("needs no seat");
-        assert_eq!(permit.account(), Some(&account("kraken_a")));
-        assert_eq!(permit.lacks(Acts::one(Act::Cancel)), Some(Right::Trade));
-        let denied = |who: &Principal, wish: Option<&AccountName>| policy.permit_request(who, &route("kraken"), wish);
-        assert_eq!(denied(&who("bot-b"), None).expect_err("not granted"), Denied::NoGrant);
-        assert_eq!(denied(&Principal::anonymous(), None).expect_err("not granted"), Denied::NoGrant);
-        assert_eq!(denied(&who("bot-a"), Some(&account("kraken_b"))).expect_err("other"), Denied::NotThatAccount);
-        drop(permit);
-        assert_eq!(sit().expect_err("both seats are still taken"), Denied::TooManySessions);
-    }
-
-    #[test]
-    fn a_star_stands_for_one_segment_and_never_for_anonymous() {
-        let pattern = |text| ClientPattern::parse(text).expect("a pattern");
-        let fits = |text, name| pattern(text).matches(&ClientName::parse(name).expect("a name"), Method::Certificate);
-        assert!(fits("spiffe://desk/bot/*", "spiffe://desk/bot/a"));
-        assert!(!fits("spiffe://desk/bot/*", "spiffe://desk/bot/a/b"));
-        assert!(!fits("spiffe://desk/bot/*", "spiffe://desk/bot/"));
-        assert!(!fits("spiffe://desk/*", "spiffe://desk/bot/a"));
-        assert!(fits("cert:bot-a", "bot-a") && !fits("jwt:bot-a", "bot-a"));
-        assert!(!pattern("*").matches(Principal::anonymous().name(), Method::Anonymous));
-        for bad in ["", "bot-*", "oidc:bot-a", "jwt:", "a b"] {
-            assert!(ClientPattern::parse(bad).is_err(), "{bad} was taken");
-        }
-    }
-
-    #[test]
-    fn a_pattern_for_local_keys_names_one_client() {
-        let bad = |text| ClientPattern::parse(text).expect_err("is no pattern");
-        assert_eq!(bad("key:bot/*"), BadPattern::KeyStar);
-        assert_eq!(bad("key:*"), BadPattern::KeyStar);
-        for text in ["key:", "key:anonymous", "key:a\"b", &format!("key:{}", "x".repeat(257))] {
-            assert_eq!(bad(text), BadPattern::Name, "{text}");
-        }
-        let client = |text| ClientPattern::parse(text).expect("a pattern").local_key_client();
-        assert_eq!(client("key:bot-a"), ClientName::parse("bot-a").ok());
-        assert_eq!(client("bot-a"), ClientName::parse("bot-a").ok());
-        for other in ["jwt:bot-a", "cert:bot-a", "spiffe://desk/*", "anonymous"] {
-            assert_eq!(client(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn anonymous_gets_public_data_where_it_is_named_and_nothing_else() {
-        let policy = policy(vec![grant("anonymous", None, &[Right::Public, Right::Trade])]);
-        assert!(policy.admits_anonymous(&route("kraken")) && !policy.admits_anonymous(&route("bitfinex")));
-        let permit = policy.authorize(&Principal::anonymous(), &route("kraken"), None).expect("granted");
-        assert_eq!((permit.account(), permit.scope()), (None, Scope::PUBLIC));
-        assert!(policy.authorize(&who("bot-a"), &route("kraken"), None).is_err());
-    }
-
-    #[test]
-    fn a_grant_that_is_taken_away_or_narrowed_no_longer_covers_a_permit() {
-        let before = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Read, Right::Trade])]);
-        let permit = before.authorize(&who("bot-a"), &route("kraken"), None).expect("granted");
-        assert!(before.still_grants(&permit, &route("kraken")));
-        let narrowed = before.with_grants(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
-        assert!(!narrowed.still_grants(&permit, &route("kraken")));
-        assert!(!before.with_grants(Vec::new()).still_grants(&permit, &route("kraken")));
-    }
-}
+mod tests;

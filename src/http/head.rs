@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_get_without_body_and_query_passes() {
+    fn a_get_without_a_body_passes_and_a_post() {
         let with = |name: &'static str, value: &'static str| {
             checked(move |it| it.header("host", "localhost").header(name, value))
         };
@@ -249,11 +249,45 @@ mod tests {
             it.header("host", "a").header("content-length", "1").header("transfer-encoding", "chunked")
         };
         assert_eq!(checked(both), Err("ambiguous_length"));
-        for method in ["POST", "CONNECT", "TRACE", "OPTIONS", "get", "BREW"] {
+        for method in ["CONNECT", "TRACE", "OPTIONS", "PUT", "get", "BREW"] {
             assert_eq!(checked(|it| it.method(method).header("host", "a")), Err("method_not_allowed"), "{method}");
         }
-        assert_eq!(checked(|it| it.uri("/kraken/v2?token=x").header("host", "a")), Err("query_not_allowed"));
+        assert!(checked(|it| it.method("POST").header("host", "a").header("content-length", "5")).is_ok());
         assert_eq!(checked(|it| it.version(Version::HTTP_10).header("host", "a")), Err("http_version"));
+    }
+
+    fn parts(edit: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Parts {
+        edit(Request::get("/kraken/v2")).body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn an_upgrade_is_a_get_and_has_no_query() {
+        let upgraded = |edit: fn(http::request::Builder) -> http::request::Builder| {
+            check_upgrade(&parts(edit)).map_err(|bad| bad.slug)
+        };
+        assert!(upgraded(|it| it).is_ok());
+        assert_eq!(upgraded(|it| it.method("POST")), Err("method_not_allowed"));
+        assert_eq!(upgraded(|it| it.uri("/kraken/v2?token=x")), Err("query_not_allowed"));
+    }
+
+    #[test]
+    fn a_request_has_one_reading_and_a_body_as_it_is() {
+        let asked = |uri: &str, header: (&'static str, &str)| {
+            check_request(&parts(|it| it.method("POST").uri(uri).header(header.0, header.1)), 1000)
+                .map_err(|bad| (bad.status.as_u16(), bad.slug))
+        };
+        let plain = ("content-length", "1000");
+        assert!(asked("/0/private/Balance", plain).is_ok());
+        assert!(asked("/v2/auth/r/order/tTESTBTC:TESTUSD:1/trades?limit=5", plain).is_ok());
+        assert!(asked("/0/private/Balance", ("content-encoding", "Identity")).is_ok());
+        assert_eq!(asked("/0/private/Balance", ("content-length", "1001")), Err((413, "body_too_large")));
+        assert_eq!(asked("/0/private/Balance", ("content-encoding", "gzip")), Err((415, "body_encoded")));
+        for path in ["/0/public/../private/Withdraw", "/0/%2e%2e/private/Withdraw", "//0/private/Balance", "/0/a;b"] {
+            assert_eq!(asked(path, plain), Err((400, "path_not_canonical")), "{path}");
+        }
+        for query in ["a=%0d%0aX", "a=%", "a=%00"] {
+            assert_eq!(asked(&format!("/0/public/Ticker?{query}"), plain), Err((400, "query_not_plain")), "{query}");
+        }
     }
 
     #[test]

@@ -243,9 +243,10 @@ async fn principal(
 
 async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Result<Principal, Refusal> {
     door.house.authenticate(&proof, connection.source, connection.peer).await.map_err(|why| match why {
-        NotAuthenticated::NoKeys => {
-            Refusal::new(End::AuthenticationUnavailable, "no `[clients.jwt]` is configured to verify a token with")
-        }
+        NotAuthenticated::NoKeys => Refusal::new(
+            End::AuthenticationUnavailable,
+            "nothing is configured to verify this proof with; add `[clients.jwt]`",
+        ),
         _ => Refusal::new(End::InvalidToken, "the token or certificate was not accepted; the log says why"),
     })
 }

@@ -10,20 +10,25 @@
     reason = "shared by test programs that use a part each"
 )]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use countersign::cli::assemble::{self, Running};
+use countersign::credential::{SecretFormat, Signer, sha256};
 use countersign::fresh::UnixMillis;
 use countersign::identity::jwt::{self, JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
-use countersign::names::ClientName;
+use countersign::identity::local::{LocalGrants, LocalKeyFor, LocalKeys};
+use countersign::names::{AccountName, ClientName};
 use countersign::scope::{Right, Scope};
 use countersign::secret::Secret;
 use countersign::simulator::{Record, bitfinex::Bitfinex, kraken::Kraken};
+use countersign::venue;
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -103,6 +108,32 @@ scope = ["read"]
 address = "127.0.0.1:0"
 "#;
 
+/// Behind [`STANDARD`]: unmodified bots with local keys, and public data for everybody.
+pub const LOCAL: &str = r#"
+[clients.local_keys]
+master = { file = "certs/local-keys.key" }
+[[grants]]
+client = "key:bot-a"
+account = "kraken_main"
+scope = ["read", "trade"]
+[[grants]]
+client = "key:bot-a"
+account = "bitfinex_main"
+scope = ["read", "trade"]
+[[grants]]
+client = "key:bot-b"
+account = "kraken_main"
+scope = ["read", "trade"]
+[[grants]]
+client = "key:viewer"
+account = "kraken_main"
+scope = ["read"]
+[[grants]]
+client = "anonymous"
+venues = ["kraken", "bitfinex"]
+scope = ["public"]
+"#;
+
 /// A running house and its folder.
 pub struct House {
     pub running: Running,
@@ -136,6 +167,50 @@ impl House {
 
     pub fn address(&self) -> SocketAddr {
         self.running.address
+    }
+
+    /// The local key of a client, as `countersign key` prints it: API key and secret.
+    pub fn local_key(&self, client: &str, account: &str) -> (String, String) {
+        let master = Secret::new(std::fs::read(self.certs().join("local-keys.key")).unwrap());
+        let local = LocalKeys::new(&master, LocalGrants::default(), Duration::from_secs(60), now()).unwrap();
+        let venue = venue::by_name(account.split('_').next().unwrap()).unwrap();
+        let (client, account) = (ClientName::parse(client).unwrap(), AccountName::parse(account).unwrap());
+        let pair = local.issue(&LocalKeyFor { client, account, venue }).unwrap();
+        (pair.api_key, String::from_utf8(pair.secret.expose().to_vec()).unwrap())
+    }
+
+    /// Sends one request under a host name and reads its answer. `head` are further lines, each with its line end.
+    pub async fn ask(&self, host: &str, client: Option<&str>, line: &str, head: &str, body: &str) -> Told {
+        let mut stream = self.tls_as(client, host).await.unwrap();
+        let length =
+            if line.starts_with("GET") { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let request = format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{length}{head}\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the house hangs");
+        Told::read(&answer)
+    }
+
+    /// A private call to Kraken by an unmodified bot: a form with a nonce of its own, signed with these keys.
+    pub async fn kraken_call(&self, keys: &(String, String), method: &str, fields: &str) -> Told {
+        let path = format!("/0/private/{method}");
+        let nonce = fresh_nonce();
+        let body = if fields.is_empty() { format!("nonce={nonce}") } else { format!("nonce={nonce}&{fields}") };
+        let head = kraken_head(keys, &path, nonce, &body);
+        self.ask("api.kraken.com", None, &format!("POST {path}"), &head, &body).await
+    }
+
+    /// A private call to Bitfinex by an unmodified bot.
+    pub async fn bitfinex_call(&self, keys: &(String, String), path: &str, body: &str) -> Told {
+        let nonce = fresh_nonce();
+        let signer = signer(keys, SecretFormat::Text);
+        let message = format!("/api/v2/{path}{nonce}{body}");
+        let signature = hex::encode(signer.hmac_sha384(&[message.as_bytes()]));
+        let head = format!(
+            "bfx-nonce: {nonce}\r\nbfx-apikey: {}\r\nbfx-signature: {signature}\r\ncontent-type: application/json\r\n",
+            keys.0
+        );
+        self.ask("api.bitfinex.com", None, &format!("POST /v2/{path}"), &head, body).await
     }
 
     pub fn certs(&self) -> PathBuf {
@@ -263,6 +338,84 @@ impl House {
         assert_eq!(told["type"], "connected", "{told}");
         socket
     }
+}
+
+/// The headers of a form that is signed for Kraken.
+pub fn kraken_head(keys: &(String, String), path: &str, nonce: u64, body: &str) -> String {
+    let digest = sha256(&[nonce.to_string().as_bytes(), body.as_bytes()]);
+    let signature = BASE64.encode(signer(keys, SecretFormat::Base64).hmac_sha512(&[path.as_bytes(), &digest]));
+    let kind = "content-type: application/x-www-form-urlencoded";
+    format!("api-key: {}\r\napi-sign: {signature}\r\n{kind}\r\n", keys.0)
+}
+
+pub fn signer(keys: &(String, String), format: SecretFormat) -> Signer {
+    Signer::new(&Secret::from(keys.0.clone()), &Secret::from(keys.1.clone()), format).unwrap()
+}
+
+/// Microseconds, each greater than the last.
+pub fn fresh_nonce() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let wall = now().0 * 1000;
+    LAST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(wall.max(last + 1))).unwrap();
+    LAST.load(Ordering::SeqCst)
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub struct Told {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Told {
+    fn read(answer: &[u8]) -> Self {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("no whole head came");
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let headers: Vec<(String, String)> = head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut body = answer[end + 4..].to_vec();
+        if headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") {
+            body = dechunked(&body);
+        }
+        Self { status: status_of(answer), headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// Why Countersign refused it, and what became of it: `scope_denied`, `not-sent`.
+    pub fn said(&self) -> (&str, &str) {
+        let header = |name| self.header(name).unwrap_or("-");
+        (header("countersign-reason"), header("countersign-upstream"))
+    }
+}
+
+fn dechunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
+        let start = end + 2;
+        body.extend_from_slice(&chunks[start..start + size]);
+        chunks = &chunks[start + size + 2..];
+        if size == 0 {
+            break;
+        }
+    }
+    body
 }
 
 /// A client's WebSocket.
