@@ -277,7 +277,11 @@ fn every_mistake_is_a_line_with_its_key_and_without_its_value() {
             "listen.conections_max",
         ),
         ("# audience = \"countersign\"", format!("audience = [\"{CANARY}\"]"), "clients.jwt.audience"),
-        ("venue = \"kraken\"", format!("venue = \"{CANARY}\""), "accounts.kraken_main.venue"),
+        (
+            "venue = \"kraken\"\n\n# \"simulator\"",
+            format!("venue = \"{CANARY}\"\n\n# \"simulator\""),
+            "accounts.kraken_main.venue",
+        ),
         ("# max_sessions = 8", format!("max_sessions = \"{CANARY}\""), "grants[0].max_sessions"),
         ("# level = \"info\"", format!("level = \"{CANARY}\""), "log.level"),
         ("# ping_interval = \"10s\"", format!("ping_interval = \"{CANARY}\""), "limits.ping_interval"),
