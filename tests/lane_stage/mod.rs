@@ -18,7 +18,7 @@ use countersign::policy::{ClientPattern, Grant, Permit, Policy};
 use countersign::scope::Right;
 use countersign::secret::Secret;
 use countersign::simulator::{self, Direction, Faults, Kind, Options, SimKey, kraken::Kraken};
-use countersign::store::{FileStore, MemoryStore, Store};
+use countersign::store::{MemoryStore, Store};
 use countersign::supply::account::{Account, Answered, Call, Class, Limits, NotAnswered, Ordering, Settings, Sign};
 use countersign::supply::clock::Clock;
 use countersign::tls::{Certificates, ClientRoots, Connector, ServerSettings};
@@ -206,12 +206,6 @@ impl Desk {
         };
         let (account, _task) = Account::open(settings, Arc::new(setup.store), Clock::System).unwrap();
         Self { account, upstream, policy, writes }
-    }
-
-    /// A desk whose state is in a folder.
-    pub fn with_state(address: SocketAddr, folder: &Path, state: &Path) -> Self {
-        let store = Store::File(FileStore::open(state).unwrap());
-        Self::open(address, folder, Setup { store, ..Setup::default() })
     }
 
     pub fn permit(&self, client: &str) -> Permit {
