@@ -74,7 +74,7 @@ impl<T> Queue<T> {
     /// Lets one wait behind its client's others.
     pub(super) fn push(&mut self, waiting: Waiting<T>) -> Result<(), Full<T>> {
         match &waiting.client {
-            Some(client) if self.is_full_for(client) => Err(Full(waiting.item)),
+            Some(client) if self.is_full_for(waiting.rank, client) => Err(Full(waiting.item)),
             _ => {
                 self.enter(waiting, VecDeque::push_back);
                 Ok(())
@@ -90,10 +90,12 @@ impl<T> Queue<T> {
         self.enter(waiting, VecDeque::push_back);
     }
 
-    /// True if one more of this client's has no room.
-    pub(super) fn is_full_for(&self, client: &ClientName) -> bool {
+    /// True if one more of this client's has no room. For cancels there is a quarter more: whoever floods with orders
+    /// must still be able to take them back.
+    pub(super) fn is_full_for(&self, rank: Rank, client: &ClientName) -> bool {
+        let room = |max: usize| if rank == Rank::Cancel { max + max.div_ceil(4) } else { max };
         let of_client = self.each_client.get(client).copied().unwrap_or_default();
-        self.count >= self.sizes.all_max || of_client >= self.sizes.each_client_max
+        self.count >= room(self.sizes.all_max) || of_client >= room(self.sizes.each_client_max)
     }
 
     /// Puts one back that could not go: it is next again, whatever the size.
@@ -210,3 +212,6 @@ impl<T> Queue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

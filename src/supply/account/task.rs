@@ -247,7 +247,7 @@ impl Task {
             Class::Read => (Rank::Read, self.limits.call_wait),
         };
         let (deadline, item) = (Some(since + wait), Item::Call(queued));
-        if self.queue.is_full_for(&client) {
+        if self.queue.is_full_for(rank, &client) {
             // Callers that are gone hold no places.
             self.queue.take_out(|waiting| waiting.item.is_abandoned());
         }

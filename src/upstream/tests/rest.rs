@@ -208,3 +208,114 @@ async fn a_dropped_send_closes_the_connection() {
 async fn timeout_of<T>(future: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
     tokio::time::timeout(Duration::from_millis(200), future).await
 }
+
+#[tokio::test]
+async fn the_head_comes_before_the_body_and_the_body_as_it_is_sent() {
+    let (go_on, going_on) = oneshot::channel::<()>();
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234").await.unwrap();
+        going_on.await.unwrap();
+        stream.write_all(b"56789").await.unwrap();
+        let _until_the_client_leaves = stream.read_u8().await;
+    });
+    let (connection, home) = connect_at_home(&target).await;
+    let Fate::Answered(answer) = connection.send(order(), &LIMITS).await else { panic!("no head") };
+    let mut body = answer.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "01234");
+    assert!(home.take(Duration::MAX).is_none(), "half of the answer is still to come");
+    go_on.send(()).unwrap();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "56789");
+    assert!(home.take(Duration::MAX).is_some());
+    played.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_dropped_half_read_closes_its_connection() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234").await.unwrap();
+        stream.read_u8().await.is_err()
+    });
+    let (connection, home) = connect_at_home(&target).await;
+    let Fate::Answered(answer) = connection.send(order(), &LIMITS).await else { panic!("no head") };
+    drop(answer);
+    assert!(played.await.unwrap());
+    assert!(home.take(Duration::MAX).is_none());
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_cut_short() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234").await.unwrap();
+        stream.read_u8().await.is_err()
+    });
+    let limits = AnswerLimits { stall: Duration::from_millis(100), ..LIMITS };
+    let Fate::Answered(answer) = connect(&target).await.send(order(), &limits).await else { panic!("no head") };
+    let part = read_whole(answer, usize::MAX).await.expect_err("half of it never comes");
+    assert_eq!(part.why, CutShort::Stalled);
+    assert!(played.await.unwrap(), "the connection is closed");
+}
+
+#[tokio::test]
+async fn interim_answers_are_no_answer() {
+    let (target, played) = Exchange::new().await.play(async |mut stream| {
+        read_order(&mut stream).await;
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        stream.write_all(interim).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+    });
+    let answer = whole(connect(&target).await.send(order(), &LIMITS).await).await;
+    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
+    assert!(answer.headers().get("link").is_none());
+    played.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_that_asks_us_to_stay_away_is_left_alone_and_another_header_of_that_name_is_not_heeded() {
+    for (answer, is_away) in [
+        ("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n", true),
+        ("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n", true),
+        ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", false),
+        ("HTTP/1.1 202 Accepted\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n", false),
+    ] {
+        let (target, played) = Exchange::new().await.play(async move |mut stream| {
+            read_order(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let (connection, home) = connect_at_home(&target).await;
+        assert_eq!(home.check(), Ok(()));
+        whole(connection.send(order(), &LIMITS).await).await;
+        assert_eq!(matches!(home.check(), Err(NotOpened::Status { .. })), is_away, "{answer}");
+        played.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_bounded_in_number_and_closed_after_their_time() {
+    let exchange = Exchange::new().await;
+    let target = exchange.target.clone();
+    let ended = tokio::spawn(async move {
+        let mut ended = Vec::new();
+        for _ in 0..2 {
+            let (socket, _) = exchange.listener.accept().await.unwrap();
+            let mut stream = exchange.acceptor.accept(socket).await.unwrap();
+            ended.push(tokio::spawn(async move { stream.read_u8().await.is_err() }));
+        }
+        for ended in ended {
+            assert!(ended.await.unwrap());
+        }
+    });
+    let home = Home::new(1, Duration::from_millis(200));
+    for _ in 0..2 {
+        connect(&target).await.at_home(Arc::downgrade(&home)).keep();
+    }
+    let kept = home.take(Duration::MAX).expect("one is kept");
+    assert!(home.take(Duration::MAX).is_none(), "and one alone");
+    kept.keep();
+    assert!(home.take(Duration::ZERO).is_none(), "it was idle for longer than that");
+    ended.await.unwrap();
+    assert!(home.take(Duration::MAX).is_none());
+}
