@@ -45,6 +45,10 @@ fn every_transcript_holds() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let path = entry.expect("an entry").path();
+        // `rest` holds transcripts of another kind, with a test of their own.
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).expect("a text file");
         let played = play(&text);
         let wanted = without_comments(&text);

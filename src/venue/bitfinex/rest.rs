@@ -83,7 +83,7 @@ impl Rest for Bitfinex {
     fn refuse(&self, why: Unanswered) -> RestAnswer {
         let (status, code, text) = match why {
             Unanswered::Refused(Refusal::NotPermitted(_)) => (500, 10_001, "api_key: permission invalid"),
-            Unanswered::Refused(Refusal::Unknown) => (500, 10_000, "endpoint: unknown to the proxy, and so not sent"),
+            Unanswered::Refused(Refusal::Unknown) => (500, 10_000, "request: unknown to the proxy, and so not sent"),
             Unanswered::Refused(Refusal::Malformed) => (500, 10_020, "request: invalid"),
             Unanswered::Refused(Refusal::CredentialField) => (500, 10_100, "token: invalid"),
             Unanswered::Refused(Refusal::NotAuthenticated) => (500, 10_100, "apikey: invalid"),

@@ -1,0 +1,201 @@
+//! Plays every file under `tests/transcripts/rest` through a venue's REST API, and compares what it does.
+//!
+//! A transcript is text. What stands at the left margin happens, and the indented lines under it are everything that
+//! has to come of it, in order. Key and nonce are the same in every file, so that each signature can be computed anew.
+//!
+//! ```text
+//! venue kraken rest                venue and endpoint, from here on
+//! POST /0/private/Balance          a client's request: method, path and query,
+//! content-type: application/json   its headers,
+//! body {"nonce":1}                 and its body
+//! told 200 {"error":[]}            the exchange's answer to a signed request
+//! unanswered busy                  there is none: `busy`, `withdrawn`, `unavailable`, `maybe-sent`, `replayed`
+//! token <placeholder> <seconds>    the placeholder that answers a request for a token
+//! ```
+
+use bytes::Bytes;
+use countersign::credential::{SecretFormat, Signer};
+use countersign::fresh::Nonce;
+use countersign::secret::Secret;
+use countersign::venue::rest::{Handling, Rest, RestAnswer, RestRequest, Subjects, Unanswered};
+use countersign::venue::{self, ClientLogin, Endpoint, Refusal, SignedRequest, Venue};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Method};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+#[test]
+fn every_rest_transcript_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/rest");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a text file");
+        let (played, wanted) = (play(&text), without_comments(&text));
+        assert_eq!(played, wanted, "\n{} does not hold", path.display());
+        count += 1;
+    }
+    assert!(count >= 2, "only {count} transcripts were found");
+}
+
+#[test]
+fn a_transcript_that_says_something_else_does_not_hold() {
+    let text = "venue kraken rest\nGET /0/public/Time\n    sent signed\n";
+    assert_ne!(play(text), without_comments(text));
+}
+
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim_end);
+    lines.filter(|line| !line.is_empty()).fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// The transcript as the program would have written it.
+fn play(text: &str) -> String {
+    let text = without_comments(text);
+    let mut lines = text.lines().filter(|line| !line.starts_with(' ')).peekable();
+    let mut played = String::new();
+    let mut player = None;
+    while let Some(line) = lines.next() {
+        writeln!(played, "{line}").expect("a String takes every write");
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if word == "venue" {
+            player = Some(Player::new(rest));
+            continue;
+        }
+        let player = player.as_ref().expect("`venue` comes first");
+        let comes_of_it = match word {
+            "told" => {
+                let (status, body) = rest.split_once(' ').unwrap_or((rest, ""));
+                let status = status.parse().expect("a status");
+                format!("    {:?}\n", player.rest.outcome(status, body.as_bytes()))
+            }
+            "unanswered" => told(&player.rest.refuse(unanswered(rest))),
+            "token" => {
+                let (placeholder, seconds) = rest.split_once(' ').expect("a placeholder and its life");
+                let lives = Duration::from_secs(seconds.parse().expect("seconds"));
+                told(&player.rest.token_answer(&Secret::from(placeholder.to_owned()), lives))
+            }
+            method => {
+                let mut headers = HeaderMap::new();
+                let mut body = "";
+                while let Some(line) = lines.next_if(|line| line.starts_with("body ") || is_header(line)) {
+                    writeln!(played, "{line}").expect("a String takes every write");
+                    if let Some(text) = line.strip_prefix("body ") {
+                        body = text;
+                    } else if let Some((name, value)) = line.split_once(": ") {
+                        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+                        headers.append(name, HeaderValue::from_str(value).expect("a header's value"));
+                    }
+                }
+                player.request(method, rest, headers, body)
+            }
+        };
+        played.push_str(&comes_of_it);
+    }
+    played
+}
+
+fn is_header(line: &str) -> bool {
+    line.split_once(": ").is_some_and(|(name, _)| !name.contains(' '))
+}
+
+fn unanswered(word: &str) -> Unanswered {
+    match word {
+        "busy" => Unanswered::Busy,
+        "withdrawn" => Unanswered::Withdrawn,
+        "unavailable" => Unanswered::Unavailable,
+        "maybe-sent" => Unanswered::MaybeSent,
+        "replayed" => Unanswered::Refused(Refusal::Replayed),
+        _ => panic!("unanswered for what reason: {word}"),
+    }
+}
+
+fn told(answer: &RestAnswer) -> String {
+    format!("    to client {} {}\n", answer.status, answer.body)
+}
+
+struct Player {
+    rest: &'static dyn Rest,
+    endpoint: &'static Endpoint,
+    signer: Signer,
+    nonce: Nonce,
+}
+
+impl Player {
+    fn new(named: &str) -> Self {
+        let (venue, endpoint) = named.split_once(' ').expect("a venue and an endpoint");
+        let venue: &'static dyn Venue = venue::by_name(venue).expect("a venue");
+        let endpoint = venue.endpoints().iter().find(|known| known.name == endpoint).expect("an endpoint");
+        let format = venue.secret_format().expect("a venue with keys");
+        // The published secret of Kraken; as good a text for others.
+        let (secret, nonce) = match format {
+            SecretFormat::Base64 => (
+                "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==",
+                Nonce(1_616_492_376_594),
+            ),
+            SecretFormat::Text => ("dummysecret", Nonce(1_616_492_376_594_000)),
+        };
+        let text = |text: &str| Secret::from(text.to_owned());
+        let signer = Signer::new(&text("REAL-KEY"), &text(secret), format).expect("a credential");
+        Self { rest: venue.rest().expect("a venue with a REST API"), endpoint, signer, nonce }
+    }
+
+    fn request(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> String {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let request = RestRequest {
+            endpoint: self.endpoint,
+            method: Method::from_bytes(method.as_bytes()).expect("a method"),
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            headers,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let reading = match self.rest.read(&request) {
+            Ok(reading) => reading,
+            Err(why) => {
+                let answer = told(&self.rest.refuse(Unanswered::Refused(why)));
+                return format!("    refused {}\n{answer}", why.slug());
+            }
+        };
+        let mut told = String::new();
+        let acts: Vec<_> = reading.acts.iter().map(|act| format!("{act:?}").to_lowercase()).collect();
+        line(&mut told, &format!("does {} {}", reading.operation, acts.join(",")));
+        match &reading.subjects {
+            Subjects::None => {}
+            Subjects::All => line(&mut told, "about all"),
+            Subjects::Named(names) => line(&mut told, &format!("about {}", names.join(" "))),
+        }
+        match &reading.shown {
+            None => {}
+            Some(ClientLogin::Token(_)) => line(&mut told, "shows a token"),
+            // Whoever signs here with the account's own secret signs rightly: what is signed is under test.
+            Some(ClientLogin::Signed(login)) => {
+                let verdict = if login.is_by(&self.signer) { "good" } else { "other" };
+                line(&mut told, &format!("shows {} {} {verdict}", login.api_key, login.nonce));
+            }
+        }
+        match reading.handling {
+            Handling::Token => line(&mut told, "answered here"),
+            Handling::Public => sent(&mut told, &self.rest.pass(&request)),
+            Handling::Signed => sent(&mut told, &self.rest.sign(&request, &reading, &self.signer, self.nonce)),
+        }
+        told
+    }
+}
+
+fn sent(told: &mut String, request: &SignedRequest) {
+    line(told, &format!("sent {} {} {}", request.endpoint, request.method, request.path));
+    for (name, value) in &request.headers {
+        // The version would change every file with every release.
+        if *name != "user-agent" {
+            line(told, &format!("{name}: {}", String::from_utf8_lossy(value.expose())));
+        }
+    }
+    if !request.body.is_empty() {
+        line(told, &format!("body {}", String::from_utf8_lossy(&request.body)));
+    }
+}
+
+fn line(told: &mut String, text: &str) {
+    writeln!(told, "    {text}").expect("a String takes every write");
+}
