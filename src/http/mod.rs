@@ -405,7 +405,7 @@ fn session_id() -> Result<SessionId, Refusal> {
 }
 
 /// A source is an address; the addresses of one IPv6 network of 64 bits are one source.
-fn source_of(address: IpAddr) -> Source {
+pub(crate) fn source_of(address: IpAddr) -> Source {
     match address.to_canonical() {
         IpAddr::V4(address) => Source(u128::from(address.to_bits())),
         IpAddr::V6(address) => Source(address.to_bits() >> 64 << 64),
