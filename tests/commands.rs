@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 /// Stands where a value stands that may not be seen.
 const CANARY: &str = "hunter2-canary";
 
-const COMMANDS: [&str; 7] = ["serve", "demo", "check", "certs", "token", "simulate", "healthcheck"];
+const COMMANDS: [&str; 9] = ["serve", "demo", "check", "certs", "token", "run", "env", "simulate", "healthcheck"];
 
 // ---- serve ----------------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,11 @@ fn every_mistake_is_a_line_with_its_key_and_without_its_value() {
             "listen.conections_max",
         ),
         ("# audience = \"countersign\"", format!("audience = [\"{CANARY}\"]"), "clients.jwt.audience"),
-        ("venue = \"kraken\"", format!("venue = \"{CANARY}\""), "accounts.kraken_main.venue"),
+        (
+            "[accounts.kraken_main]\nvenue = \"kraken\"",
+            format!("[accounts.kraken_main]\nvenue = \"{CANARY}\""),
+            "accounts.kraken_main.venue",
+        ),
         ("# max_sessions = 8", format!("max_sessions = \"{CANARY}\""), "grants[0].max_sessions"),
         ("# level = \"info\"", format!("level = \"{CANARY}\""), "log.level"),
         ("# ping_interval = \"10s\"", format!("ping_interval = \"{CANARY}\""), "limits.ping_interval"),
@@ -377,6 +381,8 @@ fn help_teaches_every_command_and_its_options() {
         ),
         ("token", &["--subject", "--scope", "--ttl", "TOKEN=$(countersign token"]),
         ("simulate", &["--port", "--key", "--secret", "--quiet", "kraken, bitfinex", "verifies signatures"]),
+        ("run", &["countersign run -- python3 bot.py", "--warn-after"]),
+        ("env", &["eval \"$(countersign env)\"", "--for", "--json"]),
         ("healthcheck", &["exit 0"]),
     ] {
         let help = run(folder.path(), &[command, "--help"]);

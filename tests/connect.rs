@@ -171,6 +171,18 @@ async fn plain_http_in_a_tunnel_is_not_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_for_nothing_is_let_go() {
+    let house = House::with("[connect]\naddress = \"127.0.0.1:0\"\n[limits]\nrequest_head = \"50ms\"\n").await;
+    for begun in ["", "CONNECT api.kra"] {
+        let mut tcp = TcpStream::connect(house.running.connect_address.unwrap()).await.unwrap();
+        tcp.write_all(begun.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("it is closed");
+        assert_ne!(status_of(&answer), 200);
+    }
+}
+
+#[tokio::test]
 async fn the_main_listener_takes_no_connect() {
     let house = House::with(CONNECT).await;
     let answer = house.raw(good(&house, "api.kraken.com:443").as_bytes()).await;
