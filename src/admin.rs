@@ -3,6 +3,7 @@
 //! Plain HTTP, loopback by default: probes and scrapers speak nothing else. It says nothing secret and takes no
 //! orders.
 
+use crate::server::Arrivals;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -30,10 +31,27 @@ const REQUEST_HEAD: Duration = Duration::from_secs(5);
 pub struct Status {
     /// Where clients connect.
     pub listening_on: String,
+    /// The listeners that lead to one venue, in the order of the configuration.
+    pub ports: Vec<Port>,
+    /// Where clients that read the proxy variables connect, if anywhere.
+    pub connect: Option<String>,
+    /// Clients that came.
+    pub arrivals: Arrivals,
     /// The accounts whose keys were found, by name.
     pub accounts: Vec<String>,
     /// True once the process is on its way out.
     pub draining: watch::Receiver<bool>,
+}
+
+/// A listener that leads to one venue.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Where it listens.
+    pub address: String,
+    /// The venue.
+    pub venue: &'static str,
+    /// The endpoint to whose host it is narrowed, if any.
+    pub endpoint: Option<&'static str>,
 }
 
 /// Serves until the task is dropped.
@@ -81,10 +99,16 @@ fn answer(status: &Status, request: &Request<Incoming>) -> Response<Full<Bytes>>
         // An exchange that is down does not make us unready: restarting us would not bring it back.
         "/readyz" => {
             let code = if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let port = |port: &Port| json!({"address": port.address, "venue": port.venue, "endpoint": port.endpoint});
             let body = json!({
+                "countersign": env!("CARGO_PKG_VERSION"),
+                "pid": std::process::id(),
                 "ready": !is_draining,
                 "draining": is_draining,
                 "listening_on": status.listening_on,
+                "ports": status.ports.iter().map(port).collect::<Vec<_>>(),
+                "connect": status.connect,
+                "connections": status.arrivals.count(),
                 "accounts": status.accounts,
             });
             let mut answer = text(code, format!("{body}\n"));

@@ -8,7 +8,7 @@
 //!
 //! A connection passes these in order; each is one module.
 //!
-//! 1. [`server`]: accept, take a slot, drain.
+//! 1. [`server`]: accept, take a slot, drain. Clients that read the proxy variables come through [`connect`] first.
 //! 2. [`tls`]: end TLS; certificates by name; the client's certificate out.
 //! 3. [`http`]: read the request: route and proof.
 //! 4. [`identity`]: who is calling? `Proof -> Principal`.
@@ -20,8 +20,8 @@
 //!
 //! Everything that knows an exchange is in [`venue`], pure: what a message does, where a token goes, how a login is
 //! signed. [`fault`] is the one map from what happened to what a peer is told. A module uses what stands before it
-//! in *leaves, venue, identity, policy, session, fault, store, tls, upstream, supply, relay, http, server, admin,
-//! config, cli*, never what stands behind; `tests/architecture.rs` holds that.
+//! in *leaves, venue, identity, policy, session, fault, store, tls, upstream, supply, relay, http, connect, server,
+//! admin, config, cli*, never what stands behind; `tests/architecture.rs` holds that.
 
 pub mod credential;
 pub mod fresh;
@@ -46,6 +46,9 @@ pub mod supply;
 pub mod relay;
 
 pub mod http;
+
+pub mod connect;
+
 pub mod server;
 
 pub mod admin;

@@ -1,13 +1,17 @@
 //! Accepts connections, hands each to TLS and HTTP, and lets the house empty when it closes.
 
+use crate::connect::{self, Gate, Tunnel};
 use crate::http::{self, Door, Entrance};
 use crate::tls;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -19,10 +23,10 @@ const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long a client's TCP may be silent before the kernel asks whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// The times and sizes of the listener.
+/// The times and sizes of the listeners.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many connections may be open; one more is closed at accept.
+    /// How many connections may be open at all listeners together; one more is closed at accept.
     pub connections_max: usize,
     /// How long a TLS handshake may take.
     pub tls_handshake: Duration,
@@ -36,20 +40,87 @@ impl Default for Limits {
     }
 }
 
+/// A socket that takes connections, and what they have to speak first.
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What they speak.
+    pub speaks: Speaks,
+}
+
+/// What the connections of a listener begin with.
+#[derive(Clone)]
+pub enum Speaks {
+    /// TLS, and HTTP in it.
+    Tls(Entrance),
+    /// A CONNECT, and TLS behind it.
+    Connect(Gate),
+}
+
+/// How many clients came as far as HTTP, since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Arrivals(Arc<AtomicU64>);
+
+impl Arrivals {
+    /// The count. It only grows.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves until `draining` becomes true, then until everything has ended or the limit is over. True: all ended.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     acceptor: tls::Acceptor,
     door: Arc<Door>,
-    mut draining: watch::Receiver<bool>,
+    arrivals: Arrivals,
+    draining: watch::Receiver<bool>,
     limits: Limits,
 ) -> bool {
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let connections = TaskTracker::new();
+    let drain_timeout = limits.drain_timeout;
+    let hall = Arc::new(Hall {
+        slots: Arc::new(Semaphore::new(limits.connections_max)),
+        connections: TaskTracker::new(),
+        acceptor,
+        door,
+        arrivals,
+        draining,
+        tls_handshake: limits.tls_handshake,
+    });
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        accepting.spawn(accept(Arc::clone(&hall), listener));
+    }
+    accepting.close();
+    accepting.wait().await;
+    hall.connections.close();
+    hall.door.sessions.close();
+    // One after the other: a connection that is being answered may still become a session.
+    let emptied = async {
+        hall.connections.wait().await;
+        hall.door.sessions.wait().await;
+    };
+    tokio::time::timeout(drain_timeout, emptied).await.is_ok()
+}
+
+/// What the listeners share.
+struct Hall {
+    slots: Arc<Semaphore>,
+    connections: TaskTracker,
+    acceptor: tls::Acceptor,
+    door: Arc<Door>,
+    arrivals: Arrivals,
+    draining: watch::Receiver<bool>,
+    tls_handshake: Duration,
+}
+
+/// Accepts at one listener until the house closes.
+async fn accept(hall: Arc<Hall>, listener: Listener) {
+    let mut draining = hall.draining.clone();
     let mut backoff = ACCEPT_BACKOFF_MIN;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
             () = http::drained(&mut draining) => break,
         };
         let (socket, peer) = match accepted {
@@ -62,7 +133,7 @@ pub async fn serve(
             }
         };
         backoff = ACCEPT_BACKOFF_MIN;
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&hall.slots).try_acquire_owned() else {
             warn!(%peer, reason = "connection_limit", "connection refused");
             continue;
         };
@@ -70,24 +141,46 @@ pub async fn serve(
             debug!(%peer, %error, "connection ended at once");
             continue;
         }
-        let (acceptor, door, handshake) = (acceptor.clone(), Arc::clone(&door), limits.tls_handshake);
-        connections.spawn(async move {
-            match tokio::time::timeout(handshake, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => http::serve(door, Entrance::Names, stream, peer, slot).await,
-                Ok(Err(error)) => info!(%peer, reason = "tls_failed", %error, "connection refused"),
-                Err(_) => info!(%peer, reason = "tls_timeout", "connection refused"),
-            }
-        });
+        hall.connections.spawn(Arc::clone(&hall).receive(listener.speaks.clone(), socket, peer, slot));
     }
-    drop(listener);
-    connections.close();
-    door.sessions.close();
-    // One after the other: a connection that is being answered may still become a session.
-    let emptied = async {
-        connections.wait().await;
-        door.sessions.wait().await;
-    };
-    tokio::time::timeout(limits.drain_timeout, emptied).await.is_ok()
+}
+
+impl Hall {
+    /// Serves one connection to its end.
+    async fn receive(self: Arc<Self>, speaks: Speaks, socket: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let (socket, entrance, only_name) = match speaks {
+            Speaks::Tls(entrance) => (socket, entrance, None),
+            Speaks::Connect(gate) => {
+                let mut draining = self.draining.clone();
+                let tunnel = tokio::select! {
+                    tunnel = connect::receive(&gate, &self.door, socket, peer) => tunnel,
+                    () = http::drained(&mut draining) => None,
+                };
+                let Some(Tunnel { socket, name }) = tunnel else { return };
+                (socket, Entrance::Names, Some(name))
+            }
+        };
+        let mut stream = match tokio::time::timeout(self.tls_handshake, self.acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                info!(%peer, reason = "tls_failed", %error, "connection refused");
+                return;
+            }
+            Err(_) => {
+                info!(%peer, reason = "tls_timeout", "connection refused");
+                return;
+            }
+        };
+        // A tunnel leads to the name that it was opened for: the check of that name must not be bypassed in TLS.
+        if only_name.is_some_and(|name| !stream.server_name().is_some_and(|sni| sni.eq_ignore_ascii_case(&name))) {
+            warn!(%peer, reason = "tunnel_name", "connection refused");
+            // To say goodbye is a courtesy: whoever does not take it is dropped all the same.
+            let _ = tokio::time::timeout(self.tls_handshake, stream.shutdown()).await;
+            return;
+        }
+        self.arrivals.0.fetch_add(1, Ordering::Relaxed);
+        http::serve(Arc::clone(&self.door), entrance, stream, peer, slot).await;
+    }
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {

@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "supply",
     "relay",
     "http",
+    "connect",
     "server",
     "admin",
     "config",

@@ -29,7 +29,8 @@ use tokio_rustls::client::TlsStream;
 /// Stands where a value stands that may not be seen.
 const CANARY: &str = "hunter2-canary";
 
-const COMMANDS: [&str; 8] = ["serve", "demo", "check", "certs", "token", "key", "simulate", "healthcheck"];
+const COMMANDS: [&str; 10] =
+    ["serve", "demo", "check", "certs", "token", "key", "run", "env", "simulate", "healthcheck"];
 
 // ---- serve ----------------------------------------------------------------------------------------------------------
 
@@ -278,8 +279,8 @@ fn every_mistake_is_a_line_with_its_key_and_without_its_value() {
         ),
         ("# audience = \"countersign\"", format!("audience = [\"{CANARY}\"]"), "clients.jwt.audience"),
         (
-            "venue = \"kraken\"\n\n# \"simulator\"",
-            format!("venue = \"{CANARY}\"\n\n# \"simulator\""),
+            "[accounts.kraken_main]\nvenue = \"kraken\"",
+            format!("[accounts.kraken_main]\nvenue = \"{CANARY}\""),
             "accounts.kraken_main.venue",
         ),
         ("# max_sessions = 8", format!("max_sessions = \"{CANARY}\""), "grants[0].max_sessions"),
@@ -381,6 +382,8 @@ fn help_teaches_every_command_and_its_options() {
         ),
         ("token", &["--subject", "--scope", "--ttl", "TOKEN=$(countersign token"]),
         ("simulate", &["--port", "--key", "--secret", "--quiet", "kraken, bitfinex", "verifies signatures"]),
+        ("run", &["countersign run -- python3 bot.py", "--warn-after"]),
+        ("env", &["eval \"$(countersign env)\"", "--for", "--json"]),
         ("healthcheck", &["exit 0"]),
     ] {
         let help = run(folder.path(), &[command, "--help"]);

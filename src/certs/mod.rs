@@ -5,6 +5,7 @@
 //! and leaves alone a server certificate that somebody else's authority signed. Not for production: the
 //! authority's key lies beside the certificates.
 
+pub mod bundle;
 mod files;
 mod inspect;
 mod issue;

@@ -1,10 +1,11 @@
 //! From a checked configuration to a running house: each module's settings are filled in here, and nowhere else.
 
-use super::{ConfigArgs, Exit, LogFormat};
+use super::{ConfigArgs, Exit};
 use crate::certs::{self, Wanted};
 use crate::config::{self, Config, Keys, Known, Reach, Tls, VenueRow};
+use crate::connect::Gate;
 use crate::credential::{SecretFormat, Signer};
-use crate::http::{self, Routes};
+use crate::http::{self, Entrance, Routes};
 use crate::identity::TrustedKeys;
 use crate::identity::budget::{self, FailureBudget};
 use crate::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, self_test};
@@ -12,6 +13,7 @@ use crate::names::{AccountName, ClientName};
 use crate::policy::{ClientPattern, Grant, Policy};
 use crate::relay::{self, House};
 use crate::secret::Secret;
+use crate::server::{Listener, Speaks};
 use crate::store::{FileStore, Store, StoreError};
 use crate::supply::account::{self, Account, NotOpen};
 use crate::supply::clock::Clock;
@@ -41,11 +43,7 @@ const UNPROVED_CLIENT: &str = "unproved";
 pub(super) fn load(args: &ConfigArgs) -> Result<Config, Exit> {
     let mut overrides = args.set.clone();
     if let Some(format) = args.log_format {
-        let word = match format {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        };
-        overrides.push(("log.format".to_owned(), word.to_owned()));
+        overrides.push(("log.format".to_owned(), format.word().to_owned()));
     }
     if let Some(level) = &args.log_level {
         overrides.push(("log.level".to_owned(), level.clone()));
@@ -246,6 +244,10 @@ fn venue_of(name: &str) -> &'static dyn Venue {
 pub struct Running {
     /// Where clients connect.
     pub address: SocketAddr,
+    /// Where the listeners of `[[ports]]` are, in the order of the configuration.
+    pub ports: Vec<SocketAddr>,
+    /// Where clients that read the proxy variables connect.
+    pub connect_address: Option<SocketAddr>,
     /// Where probes ask.
     pub admin_address: SocketAddr,
     /// What was made because it was missing.
@@ -307,6 +309,13 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let prepared = prepare(config)?;
     let store = Arc::new(Store::File(FileStore::open(&config.store_path).map_err(|error| state(&error))?));
     let listener = bind("listen.address", config.listen.address).await?;
+    let address = listener.local_addr().map_err(Exit::failed)?;
+    let mut listeners = vec![Listener { socket: listener, speaks: Speaks::Tls(Entrance::Names) }];
+    let ports = bind_ports(config, &mut listeners).await?;
+    let connect_address = match config.connect_address {
+        Some(address) => Some(bind_connect(config, address, &mut listeners).await?),
+        None => None,
+    };
     let admin_listener = bind("admin.address", config.admin_address).await?;
 
     #[cfg(feature = "simulator")]
@@ -365,10 +374,13 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     }
 
     let (policy, current_policy) = watch::channel(Arc::new(prepared.policy));
-    let address = listener.local_addr().map_err(Exit::failed)?;
     let admin_address = admin_listener.local_addr().map_err(Exit::failed)?;
+    let arrivals = server::Arrivals::default();
     let status = admin::Status {
         listening_on: address.to_string(),
+        ports: std::iter::zip(&config.ports, &ports).map(|(port, address)| admin_port(port, *address)).collect(),
+        connect: connect_address.map(|address| address.to_string()),
+        arrivals: arrivals.clone(),
         accounts: config.accounts.iter().map(|account| account.name.to_string()).collect(),
         draining: is_draining.clone(),
     };
@@ -392,11 +404,14 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         limits: http_limits(config),
     });
     let acceptor = prepared.acceptor.expect("the certificates are there by now");
-    let server = tokio::spawn(server::serve(listener, acceptor, door, is_draining, server_limits(config)));
+    let limits = server_limits(config);
+    let server = tokio::spawn(server::serve(listeners, acceptor, door, arrivals, is_draining, limits));
     let admin = tokio::spawn(admin::serve(admin_listener, status));
     Ok(Running {
         house,
         address,
+        ports,
+        connect_address,
         admin_address,
         certificates,
         #[cfg(feature = "simulator")]
@@ -419,6 +434,32 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
         };
         Exit::configuration(format!("{key}: {address}: {error}; {hint}"))
     })
+}
+
+/// Binds the listeners of `[[ports]]`, and says where they are.
+async fn bind_ports(config: &Config, listeners: &mut Vec<Listener>) -> Result<Vec<SocketAddr>, Exit> {
+    let mut addresses = Vec::new();
+    for (index, port) in config.ports.iter().enumerate() {
+        let socket = bind(&format!("ports[{index}].address"), port.address).await?;
+        addresses.push(socket.local_addr().map_err(Exit::failed)?);
+        let venue = venue_of(port.venue);
+        let endpoint = port.endpoint.and_then(|name| venue.endpoints().iter().find(|door| door.name == name));
+        listeners.push(Listener { socket, speaks: Speaks::Tls(Entrance::Port { venue, endpoint }) });
+    }
+    Ok(addresses)
+}
+
+/// Binds the listener of `[connect]`, and says where it is.
+async fn bind_connect(config: &Config, address: SocketAddr, listeners: &mut Vec<Listener>) -> Result<SocketAddr, Exit> {
+    let is_secret = super::run_secret::secret_check(config)?;
+    let socket = bind("connect.address", address).await?;
+    let address = socket.local_addr().map_err(Exit::failed)?;
+    listeners.push(Listener { socket, speaks: Speaks::Connect(Gate { is_secret }) });
+    Ok(address)
+}
+
+fn admin_port(port: &config::Port, address: SocketAddr) -> admin::Port {
+    admin::Port { address: address.to_string(), venue: port.venue, endpoint: port.endpoint }
 }
 
 fn public_way() -> Result<Way, Exit> {

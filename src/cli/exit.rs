@@ -17,6 +17,8 @@ pub enum Exit {
     Failed(String),
     /// Stopped before everything had ended.
     Hurried,
+    /// The code of a program that we ran, or could not run, and what there is to say about it.
+    Program(u8, String),
 }
 
 impl Exit {
@@ -34,7 +36,7 @@ impl Exit {
     pub fn code(&self) -> ExitCode {
         match self {
             Exit::Usage | Exit::Configuration(_) => ExitCode::from(64),
-            Exit::State(code, _) => ExitCode::from(*code),
+            Exit::State(code, _) | Exit::Program(code, _) => ExitCode::from(*code),
             Exit::Failed(_) | Exit::Hurried => ExitCode::from(1),
         }
     }
@@ -43,7 +45,7 @@ impl Exit {
     pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
         let text = match self {
             Exit::Usage => "",
-            Exit::Configuration(text) | Exit::State(_, text) | Exit::Failed(text) => text.as_str(),
+            Exit::Configuration(text) | Exit::State(_, text) | Exit::Failed(text) | Exit::Program(_, text) => text,
             Exit::Hurried => "stopped before every session had ended",
         };
         text.lines()

@@ -5,10 +5,14 @@ mod certs;
 mod check;
 #[cfg(feature = "simulator")]
 mod demo;
+mod env;
 mod exit;
 mod healthcheck;
 mod key;
 mod logs;
+mod proxy;
+mod run;
+mod run_secret;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -32,7 +36,8 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "countersign", version, max_term_width = 100, verbatim_doc_comment)]
 #[command(after_help = "Exit codes: 0 done, 1 stopped in a hurry, 64 wrong usage or configuration,\n\
-                        73 the state folder cannot be used, 75 another process uses it.")]
+                        73 the state folder cannot be used, 75 another process uses it;\n\
+                        of `run`: the program's own, 126 not executable, 127 not found, 128+N ended by signal N.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -61,6 +66,36 @@ pub(crate) struct ConfigArgs {
     log_level: Option<String>,
 }
 
+impl ConfigArgs {
+    /// The same choice, for another start of this program.
+    fn as_arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let mut option = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
+        if let Some(path) = &self.config {
+            option("--config", path.into());
+        }
+        for (key, value) in &self.set {
+            option("--set", format!("{key}={value}").into());
+        }
+        if let Some(format) = self.log_format {
+            option("--log-format", format.word().into());
+        }
+        if let Some(level) = &self.log_level {
+            option("--log-level", level.into());
+        }
+        arguments
+    }
+}
+
+impl LogFormat {
+    fn word(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Text,
@@ -80,6 +115,8 @@ enum Command {
     Certs(certs::CertsArgs),
     Token(token::TokenArgs),
     Key(key::KeyArgs),
+    Run(run::RunArgs),
+    Env(env::EnvArgs),
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
     /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)
@@ -107,6 +144,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Certs(args) => certs::run(&cli.config, &args),
         Command::Token(args) => token::run(&cli.config, &args),
         Command::Key(args) => key::run(&cli.config, &args),
+        Command::Run(args) => run::run(&cli.config, &args),
+        Command::Env(args) => env::run(&cli.config, &args),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
         Command::Healthcheck => healthcheck::run(&cli.config),

@@ -32,6 +32,12 @@ async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
         warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
     }
     info!(address = %house.address, admin = %house.admin_address, "listening");
+    for (port, address) in std::iter::zip(&config.ports, &house.ports) {
+        info!(%address, venue = port.venue, endpoint = port.endpoint, "listening");
+    }
+    if let Some(address) = house.connect_address {
+        info!(%address, "listening for CONNECT");
+    }
     // Programs that read our logs are told nothing else.
     if config.log.format != LogFormat::Json {
         greet(args, &config, &house);
@@ -88,6 +94,13 @@ fn greet(args: &ConfigArgs, config: &Config, house: &Running) {
         for line in made.to_string().lines() {
             super::say(format_args!("  {line}"));
         }
+    }
+    for (port, address) in std::iter::zip(&config.ports, &house.ports) {
+        let narrowed = port.endpoint.map_or_else(String::new, |endpoint| format!(", at the host of `{endpoint}`"));
+        super::say(format_args!("  {address} leads to {}{narrowed}", port.venue));
+    }
+    if let Some(address) = house.connect_address {
+        super::say(format_args!("  {address} takes CONNECT (`countersign run -- COMMAND` sets HTTPS_PROXY to it)"));
     }
     super::say("\nSockets for clients:");
     for path in routes.local_paths() {

@@ -252,7 +252,7 @@ async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Res
 }
 
 /// A source is an address; the addresses of one IPv6 network of 64 bits are one source.
-fn source_of(address: IpAddr) -> Source {
+pub(crate) fn source_of(address: IpAddr) -> Source {
     match address.to_canonical() {
         IpAddr::V4(address) => Source(u128::from(address.to_bits())),
         IpAddr::V6(address) => Source(address.to_bits() >> 64 << 64),

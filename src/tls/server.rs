@@ -13,7 +13,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, We
 use rustls::sign::CertifiedKey;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -285,13 +285,15 @@ impl Acceptor {
     }
 }
 
-/// Reads a private key's file. Refuses one that anybody but its owner can read.
+/// Reads a private key's file. Refuses one that anybody but its owner can read; of a file that is not ours, as a
+/// Kubernetes secret is root's, a group may read it too, since we could not otherwise.
 pub fn read_private(path: &Path) -> Result<Secret, NotLoaded> {
     let failed = |error| NotLoaded::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     // Asked of the open file: between two looks at a path another file could take its place.
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let facts = file.metadata().map_err(failed)?;
+    let mode = facts.permissions().mode() & 0o7777;
+    if !is_private(mode, facts.uid() == rustix::process::geteuid().as_raw()) {
         return Err(NotLoaded::NotPrivate { path: path.to_owned(), mode });
     }
     let mut bytes = Vec::new();
@@ -299,9 +301,36 @@ pub fn read_private(path: &Path) -> Result<Secret, NotLoaded> {
     Ok(Secret::new(bytes))
 }
 
+/// True if these permission bits keep a key from other users.
+fn is_private(mode: u32, is_ours: bool) -> bool {
+    let excess = if is_ours { 0o077 } else { 0o037 };
+    mode & excess == 0
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, NotLoaded> {
     let failed = |error| NotLoaded::Read { path: path.to_owned(), error };
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(PEM_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn a_key_of_ours_is_for_us_alone() {
+        assert!(is_private(0o600, true) && is_private(0o400, true));
+        for mode in [0o640, 0o440, 0o604, 0o620, 0o601, 0o644] {
+            assert!(!is_private(mode, true), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_mounted_for_us_may_be_read_by_our_group_and_by_nobody_else() {
+        assert!(is_private(0o440, false) && is_private(0o640, false));
+        for mode in [0o444, 0o660, 0o404, 0o450, 0o644, 0o777] {
+            assert!(!is_private(mode, false), "{mode:o}");
+        }
+    }
 }
