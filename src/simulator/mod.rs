@@ -12,6 +12,7 @@ pub mod faults;
 pub mod kraken;
 pub mod record;
 
+mod forbidden;
 mod frame;
 mod json;
 mod nonces;
