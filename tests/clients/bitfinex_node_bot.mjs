@@ -8,7 +8,7 @@ const rest = new bfx.RESTv2({ apiKey: env.API_KEY, apiSecret: env.API_SECRET, ..
 const opened = async () => (await rest.activeOrders()).map((order) => order[0]);
 
 say("status", await rest.status());
-say("ticker", (await rest.ticker("tBTCUSD"))[6]);
+say("ticker", (await rest.ticker({ symbol: "tBTCUSD" }))[6]);
 say("wallets", (await rest.wallets()).length > 0);
 say("open", await opened());
 const order = { type: "EXCHANGE LIMIT", symbol: "tBTCUSD", amount: "0.5", price: "100.1" };
