@@ -1,5 +1,6 @@
 // bfx-api-node-rest: Bitfinex over REST. It finds its authority by NODE_EXTRA_CA_CERTS.
 
+import models from "bfx-api-node-models";
 import bfx from "bfx-api-node-rest";
 
 const env = process.env;
@@ -11,10 +12,10 @@ say("status", await rest.status());
 say("ticker", (await rest.ticker({ symbol: "tBTCUSD" }))[6]);
 say("wallets", (await rest.wallets()).length > 0);
 say("open", await opened());
-const order = { type: "EXCHANGE LIMIT", symbol: "tBTCUSD", amount: "0.5", price: "100.1" };
-const placed = await rest.submitOrder(order);
-say("placed", placed[0] ?? placed.id);
+const order = new models.Order({ type: "EXCHANGE LIMIT", symbol: "tBTCUSD", amount: 0.5, price: 100.1 });
+const [placed] = await rest.submitOrder({ order });
+say("placed", placed);
 say("open", await opened());
-await rest.cancelOrder(placed[0] ?? placed.id);
+await rest.cancelOrder({ id: placed });
 say("open", await opened());
 say("done");

@@ -6,7 +6,9 @@ import krakenex
 from said import say
 
 api = krakenex.API(os.environ["API_KEY"], os.environ["API_SECRET"])
-api.session.verify = os.environ["CA"]
+# Or REQUESTS_CA_BUNDLE, which needs no line at all.
+if "CA" in os.environ:
+    api.session.verify = os.environ["CA"]
 if "REST" in os.environ:
     api.uri = os.environ["REST"]
 
