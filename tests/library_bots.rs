@@ -108,9 +108,6 @@ fn bitfinex_node_saw_it_all(seen: &Seen) {
     assert_eq!((seen.one("auth"), seen.one("canceled")), (&json!(true), &json!("CANCELED")));
 }
 
-/// With a key, bitfinex-api-py signs calls to public endpoints too.
-const SIGNS_PUBLIC_CALLS: &[&str] =
-    &["public request with bfx-apikey", "public request with bfx-nonce", "public request with bfx-signature"];
 /// bitfinex-api-node sends its secret along with the signature that it made with it.
 const SENDS_ITS_SECRET: &[&str] = &["login: member apiSecret is not of the protocol"];
 
@@ -153,7 +150,7 @@ bots! {
     krakenex_trades_by_kraken_s_name: libraries::krakenex("krakenex_bot.py"), Kraken, Name, &[], orders_came_and_went;
     kraken_sdk_trades: libraries::kraken_sdk("kraken_sdk_bot.py"), Kraken, Port, &[], orders_came_and_went;
     kraken_sdk_trades_on_its_socket: libraries::kraken_sdk("kraken_sdk_ws_bot.py"), Kraken, Port, &[], kraken_sdk_saw_it_all;
-    bitfinex_api_py_trades: libraries::bitfinex_py("bitfinex_py_bot.py"), Bitfinex, Port, SIGNS_PUBLIC_CALLS, orders_came_and_went;
+    bitfinex_api_py_trades: libraries::bitfinex_py("bitfinex_py_bot.py"), Bitfinex, Port, &[], orders_came_and_went;
     bitfinex_api_py_trades_on_its_socket: libraries::bitfinex_py("bitfinex_py_ws_bot.py"), Bitfinex, Port, &[], bitfinex_saw_it_all;
     bitfinex_api_node_trades: libraries::bitfinex_node("bitfinex_node_bot.mjs"), Bitfinex, Port, &[], an_order_came_and_went;
     bitfinex_api_node_trades_on_its_socket: libraries::bitfinex_node("bitfinex_node_ws_bot.mjs"), Bitfinex, Port, SENDS_ITS_SECRET, bitfinex_node_saw_it_all;

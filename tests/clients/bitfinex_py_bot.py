@@ -1,4 +1,4 @@
-"""bitfinex-api-py: Bitfinex over REST. With a key it signs calls to public endpoints too."""
+"""bitfinex-api-py: Bitfinex over REST. A call without arguments has no body, and signs none."""
 
 import os
 

@@ -7,7 +7,8 @@ import sys
 import ccxt.async_support as ccxt
 from said import say
 
-settings = {"apiKey": os.environ["API_KEY"], "secret": os.environ["API_SECRET"], "cafile": os.environ["CA"]}
+# A test need not wait as the exchange would have it.
+settings = {"rateLimit": 20, "apiKey": os.environ["API_KEY"], "secret": os.environ["API_SECRET"], "cafile": os.environ["CA"]}
 if "REST" in os.environ:
     rest = os.environ["REST"]
     settings["urls"] = {"api": {"public": rest, "private": rest}}

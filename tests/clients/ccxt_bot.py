@@ -11,7 +11,8 @@ import ccxt
 from said import say
 
 venue = sys.argv[1]
-settings = {"apiKey": os.environ["API_KEY"], "secret": os.environ["API_SECRET"], "requests_trust_env": True}
+# A test need not wait as the exchange would have it.
+settings = {"rateLimit": 20, "apiKey": os.environ["API_KEY"], "secret": os.environ["API_SECRET"], "requests_trust_env": True}
 if "REST" in os.environ:
     rest = os.environ["REST"]
     settings["urls"] = {"api": {"public": rest, "private": rest}}

@@ -11,7 +11,8 @@ import ccxt.pro as ccxt
 from said import say
 
 env = os.environ
-settings = {"apiKey": env["API_KEY"], "secret": env["API_SECRET"], "cafile": env["CA"]}
+# A test need not wait as the exchange would have it.
+settings = {"rateLimit": 20, "apiKey": env["API_KEY"], "secret": env["API_SECRET"], "cafile": env["CA"]}
 if "REST" in env:
     rest, public, private = env["REST"], env["WS"], env["WS_AUTH"]
     sockets = {
