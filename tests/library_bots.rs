@@ -149,6 +149,12 @@ bots! {
     krakenex_trades: libraries::krakenex("krakenex_bot.py"), Kraken, Port, &[], orders_came_and_went;
     krakenex_trades_by_kraken_s_name: libraries::krakenex("krakenex_bot.py"), Kraken, Name, &[], orders_came_and_went;
     kraken_sdk_trades: libraries::kraken_sdk("kraken_sdk_bot.py"), Kraken, Port, &[], orders_came_and_went;
+    kraken_sdk_trades_by_kraken_s_name:
+        libraries::kraken_sdk("kraken_sdk_bot.py"), Kraken, Name, &[], orders_came_and_went;
+    kraken_sdk_trades_on_its_socket_by_kraken_s_name:
+        libraries::kraken_sdk("kraken_sdk_ws_bot.py"), Kraken, Name, &[], kraken_sdk_saw_it_all;
+    bitfinex_api_py_trades_by_bitfinex_s_name:
+        libraries::bitfinex_py("bitfinex_py_bot.py"), Bitfinex, Name, &[], orders_came_and_went;
     kraken_sdk_trades_on_its_socket: libraries::kraken_sdk("kraken_sdk_ws_bot.py"), Kraken, Port, &[], kraken_sdk_saw_it_all;
     bitfinex_api_py_trades: libraries::bitfinex_py("bitfinex_py_bot.py"), Bitfinex, Port, &[], orders_came_and_went;
     bitfinex_api_py_trades_on_its_socket: libraries::bitfinex_py("bitfinex_py_ws_bot.py"), Bitfinex, Port, &[], bitfinex_saw_it_all;
