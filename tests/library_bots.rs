@@ -151,8 +151,6 @@ bots! {
     kraken_sdk_trades: libraries::kraken_sdk("kraken_sdk_bot.py"), Kraken, Port, &[], orders_came_and_went;
     kraken_sdk_trades_by_kraken_s_name:
         libraries::kraken_sdk("kraken_sdk_bot.py"), Kraken, Name, &[], orders_came_and_went;
-    kraken_sdk_trades_on_its_socket_by_kraken_s_name:
-        libraries::kraken_sdk("kraken_sdk_ws_bot.py"), Kraken, Name, &[], kraken_sdk_saw_it_all;
     bitfinex_api_py_trades_by_bitfinex_s_name:
         libraries::bitfinex_py("bitfinex_py_bot.py"), Bitfinex, Name, &[], orders_came_and_went;
     kraken_sdk_trades_on_its_socket: libraries::kraken_sdk("kraken_sdk_ws_bot.py"), Kraken, Port, &[], kraken_sdk_saw_it_all;

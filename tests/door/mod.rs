@@ -63,7 +63,7 @@ pub(crate) struct Door {
 enum Behind {
     Kraken(simulator::Running<Kraken>, Folder, SocketAddr),
     Bitfinex(simulator::Running<Bitfinex>, Folder, SocketAddr),
-    House(House),
+    House(Box<House>),
 }
 
 impl Door {
@@ -131,7 +131,7 @@ scope = ["read", "trade"]
         .await;
         let bot = local_key(house.folder.path(), &format!("{name}_main"));
         let ca = house.certs().join("ca.pem");
-        let door = Self { venue, address, public, ca, bot, behind: Behind::House(house) };
+        let door = Self { venue, address, public, ca, bot, behind: Behind::House(Box::new(house)) };
         // What makes the proxy worth its name: nothing of the bot's reaches the exchange.
         door.record().forbid(&door.bot.key);
         door.record().forbid(&door.bot.secret);

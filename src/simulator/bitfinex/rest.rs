@@ -172,18 +172,18 @@ fn execute(held: &mut Held, endpoint: &str, fields: &Map<String, Value>, now: Un
         "auth/w/funding/offer/cancel" => notification(inputs::execute(account, "foc", &payload, now), now)?,
         "auth/w/funding/offer/cancel/all" => {
             account.cancel_offers();
-            done("foc_all-req", json!(null), now)
+            done("foc_all-req", &json!(null), now)
         }
-        "auth/w/deposit/address" => done("acc_dep", json!([null, "BITCOIN", "BTC", null, "simulated"]), now),
+        "auth/w/deposit/address" => done("acc_dep", &json!([null, "BITCOIN", "BTC", null, "simulated"]), now),
         _ if MOVES.contains(&endpoint) => {
             account.moved_out.push(payload);
-            done("acc_wd-req", json!([1]), now)
+            done("acc_wd-req", &json!([1]), now)
         }
         "auth/w/position/claim" | "auth/w/position/increase" | "auth/w/position/update/funding/type" => {
             return Err(Refusal::new(10001, "position: not found"));
         }
         "auth/w/deriv/collateral/set" => json!([[1]]),
-        "auth/w/funding/auto" | "auth/w/funding/close" | "auth/w/funding/keep" => done("fa-req", json!(null), now),
+        "auth/w/funding/auto" | "auth/w/funding/close" | "auth/w/funding/keep" => done("fa-req", &json!(null), now),
         "auth/w/alert/set" => json!(["price:tBTCUSD:1", "price", "tBTCUSD", 1, 100]),
         "auth/w/alert/del" | "auth/w/settings/set" | "auth/w/settings/del" => json!([1]),
         _ => return Err(Refusal::new(10020, "path: invalid")),
@@ -191,7 +191,7 @@ fn execute(held: &mut Held, endpoint: &str, fields: &Map<String, Value>, now: Un
 }
 
 /// A notification that all went well.
-fn done(kind: &str, info: Value, now: UnixMillis) -> Value {
+fn done(kind: &str, info: &Value, now: UnixMillis) -> Value {
     json!([now.0, kind, null, null, info, null, "SUCCESS", ""])
 }
 
