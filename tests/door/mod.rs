@@ -100,8 +100,13 @@ impl Door {
     async fn to_the_proxy(venue: Venue) -> Self {
         let name = venue.name();
         let [address, public, connect, admin] = free_addresses();
-        // The two sockets of Bitfinex have paths of their own, or carry the same channels.
-        let narrowed = if venue == Venue::Kraken { "endpoint = \"public\"" } else { "" };
+        // Kraken's public and private sockets share a path; Bitfinex' private one carries public channels too.
+        let (public, narrowed) = match venue {
+            Venue::Kraken => {
+                (public, format!("[[ports]]\naddress = \"{public}\"\nvenue = \"kraken\"\nendpoint = \"public\""))
+            }
+            Venue::Bitfinex => (address, String::new()),
+        };
         let house = House::from(&format!(
             r#"
 [listen]
@@ -113,9 +118,6 @@ address = "{connect}"
 [[ports]]
 address = "{address}"
 venue = "{name}"
-[[ports]]
-address = "{public}"
-venue = "{name}"
 {narrowed}
 [clients.local_keys]
 master = {{ file = "certs/local-keys.key" }}
@@ -126,6 +128,11 @@ upstream = "simulator"
 client = "key:bot-a"
 account = "{name}_main"
 scope = ["read", "trade"]
+# Libraries load markets and open public sockets without a key.
+[[grants]]
+client = "anonymous"
+venues = ["{name}"]
+scope = ["public"]
 "#
         ))
         .await;
