@@ -62,4 +62,4 @@ async def on_canceled(order):
     await client.wss.close()
 
 
-asyncio.run(asyncio.wait_for(client.wss.start(), 20))
+asyncio.run(asyncio.wait_for(client.wss.start(), 45))

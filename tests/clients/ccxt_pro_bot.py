@@ -47,7 +47,7 @@ async def main(exchange):
 
 async def run():
     async with getattr(ccxt, sys.argv[1])(settings) as exchange:
-        await asyncio.wait_for(main(exchange), 20)
+        await asyncio.wait_for(main(exchange), 45)
         say("done")
 
 

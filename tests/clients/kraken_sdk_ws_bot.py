@@ -51,4 +51,4 @@ async def main():
     say("done")
 
 
-asyncio.run(asyncio.wait_for(main(), 20))
+asyncio.run(asyncio.wait_for(main(), 45))
