@@ -12,6 +12,7 @@ pub mod faults;
 pub mod kraken;
 pub mod record;
 
+mod forbidden;
 mod frame;
 mod json;
 mod nonces;
@@ -123,7 +124,7 @@ pub struct Permissions {
     pub trade: bool,
     /// Obtain a token for private sockets (Kraken).
     pub websocket: bool,
-    /// Move money out.
+    /// Move money out, or manage keys and users.
     pub transfer: bool,
 }
 

@@ -73,8 +73,20 @@ impl Certified {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (u16, Value) {
+        self.request(simulator, "POST", path, headers, body).await
+    }
+
+    /// The same with another method.
+    pub(super) async fn request<E>(
+        &self,
+        simulator: &Running<E>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
         let mut stream = self.connect(simulator).await;
-        let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

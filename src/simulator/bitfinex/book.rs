@@ -79,7 +79,7 @@ impl Order {
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
     pub(super) id: u64,
-    symbol: String,
+    pub(super) symbol: String,
     offer_type: String,
     amount: f64,
     rate: f64,
@@ -330,6 +330,14 @@ impl Account {
         offer.status = "CANCELED";
         self.tell_offer("foc", &offer);
         Ok(offer)
+    }
+
+    /// Cancels every funding offer.
+    pub(super) fn cancel_offers(&mut self) {
+        for mut offer in std::mem::take(&mut self.offers) {
+            offer.status = "CANCELED";
+            self.tell_offer("foc", &offer);
+        }
     }
 
     /// What the account's sockets have not been told yet.

@@ -74,7 +74,7 @@ impl Control {
         if !["ticker", "trades", "book", "candles", "status"].contains(&channel.as_str()) {
             return self.error(10302, "channel: unknown", request);
         }
-        let Some(snapshot) = market::snapshot(&channel, &symbol, now) else {
+        let Some(snapshot) = market::snapshot(&channel, &symbol, text("prec").unwrap_or("P0"), now) else {
             return self.error(10300, "symbol: invalid", request);
         };
         let mut state = self.bitfinex.state();

@@ -32,8 +32,27 @@ pub(super) fn ticker(pair: &Pair) -> Value {
     json!([price - 1.0, 1, price + 1.0, 1, 0, 0, price, 100, price, price])
 }
 
-/// What a channel sends first; none if there is no such channel or symbol.
-pub(super) fn snapshot(channel: &str, symbol: &str, now: UnixMillis) -> Option<Value> {
+/// Levels on each side of a book.
+const LEVELS: u32 = 5;
+
+/// A book with one tick between its levels; none if there is no such market or precision. `P0` to `P4` tell price, count
+/// and amount of a level, `R0` id, price and amount of an order (docs.bitfinex.com, "Books").
+pub(super) fn book(symbol: &str, precision: &str) -> Option<Value> {
+    let price = pair(symbol)?.price;
+    let levels = (1..=LEVELS).flat_map(|step| [(step, 1.0), (step, -1.0)]);
+    let rows = levels.map(|(step, side)| {
+        let level = price - side * f64::from(step);
+        match precision {
+            "P0" | "P1" | "P2" | "P3" | "P4" => Some(json!([level, 1, side])),
+            "R0" => Some(json!([if side > 0.0 { step } else { LEVELS + step }, level, side])),
+            _ => None,
+        }
+    });
+    rows.collect::<Option<Vec<_>>>().map(Value::Array)
+}
+
+/// What a channel sends first; none if there is no such channel, symbol or precision.
+pub(super) fn snapshot(channel: &str, symbol: &str, precision: &str, now: UnixMillis) -> Option<Value> {
     // A candles key ends with its symbol, as in `trade:1m:tBTCUSD`.
     let name = symbol.find(":t").map_or(symbol, |at| &symbol[at + 1..]);
     let pair = pair(symbol).or_else(|| pair(name));
@@ -41,7 +60,7 @@ pub(super) fn snapshot(channel: &str, symbol: &str, now: UnixMillis) -> Option<V
     Some(match channel {
         "ticker" => ticker(pair?),
         "trades" => pair.map(|_| json!([[now.0, now.0, 0.1, price]]))?,
-        "book" => pair.map(|_| json!([[price - 1.0, 1, 1], [price + 1.0, 1, -1]]))?,
+        "book" => book(symbol, precision)?,
         "candles" => pair.map(|_| json!([[now.0, price, price, price, price, 0.1]]))?,
         "status" => json!([]),
         _ => return None,

@@ -6,6 +6,8 @@ mod book;
 mod control;
 mod inputs;
 mod market;
+mod public;
+mod queries;
 mod rest;
 mod verify;
 

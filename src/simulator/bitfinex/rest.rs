@@ -1,13 +1,22 @@
 //! The simulated Bitfinex' REST v2. Checks, in this order: key, signature, nonce, permission, arguments.
 
-use super::book::{Order, wallet};
-use super::{Bitfinex, Held, State, inputs, market, verify};
+use super::{Bitfinex, Held, State, inputs, public, queries, verify};
 use crate::fresh::UnixMillis;
 use crate::simulator::faults::MintFault;
 use crate::simulator::json;
 use crate::simulator::server::{Answer, Received};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
+
+/// Endpoints that move money, or make what money is sent to.
+const MOVES: [&str; 6] = [
+    "auth/w/withdraw",
+    "auth/w/transfer",
+    "auth/w/deposit/address",
+    "auth/w/deposit/invoice",
+    "auth/w/ext/wallets/deposits/request",
+    "auth/w/ext/wallets/withdrawals/request",
+];
 
 /// An error as the venue tells it: a code and a text, under HTTP 500.
 struct Refusal(u32, String);
@@ -24,7 +33,7 @@ pub(super) fn answer(bitfinex: &Bitfinex, request: &Received) -> Answer {
         return Answer::html(StatusCode::NOT_FOUND);
     };
     if !endpoint.starts_with("auth/") {
-        return public(bitfinex, endpoint, request);
+        return market_data(bitfinex, endpoint, request);
     }
     if request.method != Method::POST {
         bitfinex.record.verdict(request.connection, "private endpoint without POST");
@@ -49,29 +58,17 @@ pub(super) fn answer(bitfinex: &Bitfinex, request: &Received) -> Answer {
     }
 }
 
-fn public(bitfinex: &Bitfinex, endpoint: &str, request: &Received) -> Answer {
+fn market_data(bitfinex: &Bitfinex, endpoint: &str, request: &Received) -> Answer {
     for header in ["bfx-apikey", "bfx-signature", "bfx-nonce", "bfx-token"] {
         if request.headers.contains_key(header) {
             bitfinex.record.verdict(request.connection, format!("public request with {header}"));
         }
     }
     let query = request.uri.query().unwrap_or_default();
-    if let Some(keys) = endpoint.strip_prefix("conf/") {
-        return success(&market::conf(keys));
-    }
-    if let Some(symbol) = endpoint.strip_prefix("ticker/") {
-        return match market::pair(symbol) {
-            Some(pair) => success(&market::ticker(pair)),
-            None => refusal(&Refusal::new(10020, "symbol: invalid")),
-        };
-    }
-    match endpoint {
-        "platform/status" => success(&json!([1])),
-        "tickers" => {
-            let symbols = query.split('&').find_map(|pair| pair.strip_prefix("symbols=")).unwrap_or("ALL");
-            success(&market::tickers(&symbols.replace("%2C", ",").replace("%3A", ":")))
-        }
-        _ => Answer::html(StatusCode::NOT_FOUND),
+    match public::execute(&request.method, endpoint, query, &request.body, bitfinex.clock.now()) {
+        Some(Ok(told)) => success(&told),
+        Some(Err(text)) => refusal(&Refusal::new(10020, text)),
+        None => Answer::html(StatusCode::NOT_FOUND),
     }
 }
 
@@ -93,19 +90,29 @@ fn private(bitfinex: &Bitfinex, endpoint: &str, request: &Received) -> Result<Va
         return Err(Refusal::new(10100, "apikey: invalid"));
     };
     let may = held.key.permissions;
+    // Not by `r` and `w` alone: some that write only look.
+    let looked = queries::execute(held, endpoint, &fields, now);
     let is_permitted = match endpoint {
-        "auth/w/withdraw" | "auth/w/transfer" | "auth/w/deposit/address" => may.transfer,
-        _ if endpoint.starts_with("auth/r/") => may.read,
+        _ if looked.is_some() => may.read,
+        _ if MOVES.contains(&endpoint) => may.transfer,
         _ => may.trade,
     };
     if !is_permitted {
         record.verdict(connection, format!("permission: missing for {endpoint}"));
         return Err(Refusal::new(10001, "api_key: permission invalid"));
     }
+    if let Some(told) = looked {
+        return Ok(told);
+    }
     if endpoint == "auth/w/token" {
         record.verdict(connection, "token: handed out a bearer credential");
         record.token_minted();
         return Ok(json!([state.mint(&api_key)]));
+    }
+    if endpoint == "auth/w/token/del" {
+        let token = fields.get("token").and_then(Value::as_str).unwrap_or_default();
+        state.tokens.retain(|(known, _)| known != token);
+        return Ok(json!([1]));
     }
     let result = execute(held, endpoint, &fields, now);
     state.publish(&api_key, now);
@@ -147,18 +154,7 @@ fn prove(bitfinex: &Bitfinex, state: &mut State, request: &Received) -> Result<S
 fn execute(held: &mut Held, endpoint: &str, fields: &Map<String, Value>, now: UnixMillis) -> Result<Value, Refusal> {
     let account = &mut held.account;
     let payload = Value::Object(fields.clone());
-    let orders = |orders: &mut dyn Iterator<Item = &Order>| Value::Array(orders.map(Order::to_json).collect());
     Ok(match endpoint {
-        "auth/r/wallets" => {
-            let wallets = account.wallets.iter();
-            Value::Array(wallets.map(|((kind, currency), balance)| wallet(kind, currency, *balance, now)).collect())
-        }
-        "auth/r/orders" => orders(&mut account.open.iter()),
-        "auth/r/orders/hist" => orders(&mut account.closed.iter()),
-        "auth/r/trades/hist" => Value::Array(account.trades.iter().cloned().collect()),
-        "auth/r/positions" | "auth/r/movements/hist" | "auth/r/ledgers/hist" => json!([]),
-        "auth/r/permissions" => json!([["orders", 1, 1], ["wallets", 1, 0], ["withdraw", 0, 0]]),
-        "auth/r/info/user" => json!([269_312, "simulated@example.invalid", "simulated"]),
         "auth/w/order/submit" => notification(inputs::execute(account, "on", &payload, now), now)?,
         "auth/w/order/update" => notification(inputs::execute(account, "ou", &payload, now), now)?,
         "auth/w/order/cancel" => notification(inputs::execute(account, "oc", &payload, now), now)?,
@@ -174,36 +170,29 @@ fn execute(held: &mut Held, endpoint: &str, fields: &Map<String, Value>, now: Un
         }
         "auth/w/funding/offer/submit" => notification(inputs::execute(account, "fon", &payload, now), now)?,
         "auth/w/funding/offer/cancel" => notification(inputs::execute(account, "foc", &payload, now), now)?,
-        "auth/w/withdraw" | "auth/w/transfer" => {
+        "auth/w/funding/offer/cancel/all" => {
+            account.cancel_offers();
+            done("foc_all-req", &json!(null), now)
+        }
+        "auth/w/deposit/address" => done("acc_dep", &json!([null, "BITCOIN", "BTC", null, "simulated"]), now),
+        _ if MOVES.contains(&endpoint) => {
             account.moved_out.push(payload);
-            json!([
-                now.0,
-                "acc_wd-req",
-                null,
-                null,
-                [1],
-                null,
-                "SUCCESS",
-                "Your withdrawal request has been submitted."
-            ])
+            done("acc_wd-req", &json!([1]), now)
         }
-        "auth/w/deposit/address" => {
-            json!([
-                now.0,
-                "acc_dep",
-                null,
-                null,
-                [null, "BITCOIN", "BTC", null, "simulated"],
-                null,
-                "SUCCESS",
-                "success"
-            ])
+        "auth/w/position/claim" | "auth/w/position/increase" | "auth/w/position/update/funding/type" => {
+            return Err(Refusal::new(10001, "position: not found"));
         }
-        _ => match endpoint.strip_prefix("auth/r/orders/") {
-            Some(symbol) => orders(&mut account.open.iter().filter(|order| order.symbol == symbol)),
-            None => return Err(Refusal::new(10020, "path: invalid")),
-        },
+        "auth/w/deriv/collateral/set" => json!([[1]]),
+        "auth/w/funding/auto" | "auth/w/funding/close" | "auth/w/funding/keep" => done("fa-req", &json!(null), now),
+        "auth/w/alert/set" => json!(["price:tBTCUSD:1", "price", "tBTCUSD", 1, 100]),
+        "auth/w/alert/del" | "auth/w/settings/set" | "auth/w/settings/del" => json!([1]),
+        _ => return Err(Refusal::new(10020, "path: invalid")),
     })
+}
+
+/// A notification that all went well.
+fn done(kind: &str, info: &Value, now: UnixMillis) -> Value {
+    json!([now.0, kind, null, null, info, null, "SUCCESS", ""])
 }
 
 /// The one outcome of a write. An order stands in an array of its own here, unlike on the socket.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod rest;
+
 use super::*;
 use crate::simulator::testing::{Certified, Client, LIMIT, nonce};
 use hmac::{Hmac, KeyInit, Mac};

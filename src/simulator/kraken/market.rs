@@ -155,6 +155,14 @@ pub(super) fn v1(channel: &str, pair: &Pair, now: UnixMillis) -> Option<Value> {
     })
 }
 
+/// Levels on each side of a book.
+pub(super) const LEVELS: i32 = 10;
+
+/// The price that stands so many ticks above the market's (below it where negative), in the market's digits.
+pub(super) fn level(pair: &Pair, steps: i32) -> String {
+    format!("{:.*}", pair.price_decimals, pair.price + f64::from(steps) * tick(pair))
+}
+
 fn tick(pair: &Pair) -> f64 {
     10_f64.powi(-i32::try_from(pair.price_decimals).unwrap_or(0))
 }
@@ -162,10 +170,10 @@ fn tick(pair: &Pair) -> f64 {
 /// A level of the book for each of ten ticks around the price, with the venue's checksum
 /// (docs.kraken.com, "Spot WebSockets v2 book checksum").
 fn book(pair: &Pair, kind: &str, time: &str) -> String {
-    let side = |sign: f64| -> (String, String) {
+    let side = |sign: i32| -> (String, String) {
         let (mut levels, mut digits) = (Vec::new(), String::new());
-        for step in 1..=10 {
-            let price = format!("{:.*}", pair.price_decimals, pair.price + sign * f64::from(step) * tick(pair));
+        for step in 1..=LEVELS {
+            let price = level(pair, sign * step);
             let quantity = format!("{:.8}", f64::from(step) / 10.0);
             for number in [&price, &quantity] {
                 digits.push_str(number.replace('.', "").trim_start_matches('0'));
@@ -174,8 +182,8 @@ fn book(pair: &Pair, kind: &str, time: &str) -> String {
         }
         (levels.join(","), digits)
     };
-    let (asks, ask_digits) = side(1.0);
-    let (bids, bid_digits) = side(-1.0);
+    let (asks, ask_digits) = side(1);
+    let (bids, bid_digits) = side(-1);
     let checksum = crc32(format!("{ask_digits}{bid_digits}").as_bytes());
     let symbol = pair.symbol;
     format!(

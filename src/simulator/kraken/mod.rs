@@ -4,7 +4,10 @@
 
 mod book;
 mod classic;
+mod form;
 mod market;
+mod public;
+mod queries;
 mod rest;
 mod v1;
 mod v2;

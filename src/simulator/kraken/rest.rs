@@ -1,7 +1,7 @@
 //! The simulated Kraken's REST API. Checks, in this order: key, signature, nonce, permission, arguments.
 
-use super::book::{Order, OrderName};
-use super::{Held, Kraken, classic, market, verify};
+use super::book::{Account, Order, OrderName};
+use super::{Held, Kraken, classic, form, public, queries, verify};
 use crate::fresh::UnixMillis;
 use crate::simulator::faults::MintFault;
 use crate::simulator::json::{self, Unreadable};
@@ -17,13 +17,14 @@ enum Need {
     Trade,
     WebSocket,
     Transfer,
+    Admin,
 }
 
 pub(super) fn answer(kraken: &Kraken, request: &Received) -> Answer {
     let path = request.path();
     if let Some(method) = path.strip_prefix("/0/public/") {
-        return if request.method == Method::GET {
-            public(kraken, method, request)
+        return if matches!(request.method, Method::GET | Method::HEAD) {
+            market_data(kraken, method, request)
         } else {
             Answer::html(StatusCode::METHOD_NOT_ALLOWED)
         };
@@ -50,35 +51,23 @@ pub(super) fn answer(kraken: &Kraken, request: &Received) -> Answer {
     private(kraken, method, request)
 }
 
-fn public(kraken: &Kraken, method: &str, request: &Received) -> Answer {
+fn market_data(kraken: &Kraken, method: &str, request: &Received) -> Answer {
     for header in ["api-key", "api-sign"] {
         if request.headers.contains_key(header) {
             kraken.record.verdict(request.connection, format!("public request with {header}"));
         }
     }
-    let now = kraken.clock.now();
-    match method {
-        "Time" => success(&json!({"unixtime": now.seconds(), "rfc1123": crate::simulator::clock::rfc3339(now)})),
-        "SystemStatus" => success(&json!({"status": "online", "timestamp": crate::simulator::clock::rfc3339(now)})),
-        "Assets" => success(&market::assets()),
-        "AssetPairs" => success(&market::asset_pairs()),
-        "Ticker" | "Depth" => {
-            let query = request.uri.query().unwrap_or_default();
-            let name = query.split('&').find_map(|part| part.strip_prefix("pair=")).unwrap_or_default();
-            let channel = if method == "Ticker" { "ticker" } else { "book" };
-            match market::pair(name).and_then(|pair| Some((pair, market::v1(channel, pair, now)?))) {
-                None => refusal("EQuery:Unknown asset pair"),
-                Some((pair, told)) if method == "Ticker" => success(&json!({pair.rest_name: told})),
-                // REST calls the sides by their names.
-                Some((pair, told)) => success(&json!({pair.rest_name: {"asks": told["as"], "bids": told["bs"]}})),
-            }
-        }
-        _ => refusal("EGeneral:Unknown method"),
+    match public::execute(kraken, method, request) {
+        Ok(result) => success(&result),
+        Err(error) => refusal(error),
     }
 }
 
 fn private(kraken: &Kraken, method: &str, request: &Received) -> Answer {
     match checked(kraken, method, request) {
+        Ok(Value::String(archive)) if method == "RetrieveExport" => {
+            Answer { content_type: "application/octet-stream", ..Answer::json(StatusCode::OK, archive) }
+        }
         Ok(result) => success(&result),
         Err(error) => refusal(&error),
     }
@@ -117,7 +106,8 @@ fn checked(kraken: &Kraken, method: &str, request: &Received) -> Result<Value, S
     if switches.rate_limited {
         return Err("EAPI:Rate limit exceeded".into());
     }
-    let Some(need) = need(method) else {
+    let looked = queries::execute(held, method, &fields);
+    let Some(need) = need(method).or(looked.is_some().then_some(Need::Read)) else {
         record.verdict(connection, format!("method: {method} is unknown"));
         return Err("EGeneral:Unknown method".into());
     };
@@ -126,11 +116,14 @@ fn checked(kraken: &Kraken, method: &str, request: &Received) -> Result<Value, S
         Need::Read => may.read,
         Need::Trade => may.trade,
         Need::WebSocket => may.websocket,
-        Need::Transfer => may.transfer,
+        Need::Transfer | Need::Admin => may.transfer,
     };
     if !is_permitted {
         record.verdict(connection, format!("permission: {need:?} is missing for {method}"));
         return Err("EGeneral:Permission denied".into());
+    }
+    if let Some(result) = looked {
+        return Ok(result);
     }
     if method == "GetWebSocketsToken" {
         let token = state.mint(&api_key, now);
@@ -142,23 +135,26 @@ fn checked(kraken: &Kraken, method: &str, request: &Received) -> Result<Value, S
     result
 }
 
-/// The body's members: of JSON where the header says so, else of a form.
+/// The body's members: of JSON or of a form, as the header says; without one, of a form.
 fn fields(request: &Received) -> Result<Map<String, Value>, &'static str> {
-    if request.header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
-        return match json::read(&request.body) {
+    let kind = request.header("content-type").unwrap_or_default().to_ascii_lowercase();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/json" => match json::read(&request.body) {
             Ok(Value::Object(fields)) => Ok(fields),
             Ok(_) | Err(Unreadable::Malformed) => Err("malformed JSON"),
             Err(Unreadable::Duplicate) => Err("duplicate member"),
-        };
+        },
+        "" | "application/x-www-form-urlencoded" => {
+            let text = std::str::from_utf8(&request.body).map_err(|_| "not UTF-8")?;
+            form::read(text).ok_or("malformed form or duplicate member")
+        }
+        _ => Err("neither a form nor JSON"),
     }
-    let text = std::str::from_utf8(&request.body).map_err(|_| "not UTF-8")?;
-    verify::form(text).ok_or("malformed form or duplicate member")
 }
 
+/// What a method asks for that does more than look.
 fn need(method: &str) -> Option<Need> {
     Some(match method {
-        "Balance" | "BalanceEx" | "TradeBalance" | "OpenOrders" | "ClosedOrders" | "QueryOrders" | "TradesHistory"
-        | "GetApiKeyInfo" => Need::Read,
         "AddOrder"
         | "AddOrderBatch"
         | "AmendOrder"
@@ -168,39 +164,43 @@ fn need(method: &str) -> Option<Need> {
         | "CancelAllOrdersAfter"
         | "CancelOrderBatch" => Need::Trade,
         "GetWebSocketsToken" => Need::WebSocket,
-        "Withdraw" | "WalletTransfer" => Need::Transfer,
+        "Withdraw" | "WithdrawCancel" | "WalletTransfer" | "AccountTransfer" | "DepositAddresses" | "Earn/Allocate"
+        | "Earn/Deallocate" => Need::Transfer,
+        "CreateSubaccount" | "CreatePrimeApiUser" | "CreatePrimeApiUserKey" => Need::Admin,
         _ => return None,
     })
 }
 
 fn execute(held: &mut Held, method: &str, fields: &Map<String, Value>, now: UnixMillis) -> Result<Value, String> {
     let account = &mut held.account;
+    match method {
+        "Withdraw" | "WalletTransfer" | "AccountTransfer" | "Earn/Allocate" | "Earn/Deallocate" => {
+            account.withdrawals.push(Value::Object(fields.clone()));
+            Ok(if method.starts_with("Earn/") { json!(true) } else { json!({"refid": super::random_id('F')}) })
+        }
+        "WithdrawCancel" | "CreateSubaccount" => Ok(json!(true)),
+        "CreatePrimeApiUser" => Ok(json!({"user_id": super::random_id('U')})),
+        // What a proxy must never let through: a credential in an answer.
+        "CreatePrimeApiUserKey" => {
+            Ok(json!({"api_key": super::random_id('K'), "api_secret": "simulated secret of a new key"}))
+        }
+        _ => order(account, method, fields, now),
+    }
+}
+
+fn order(account: &mut Account, method: &str, fields: &Map<String, Value>, now: UnixMillis) -> Result<Value, String> {
     let name = || classic::order_name(fields).ok_or("EGeneral:Invalid arguments:txid");
     let number = |name: &str| fields.get(name).and_then(classic::number);
     Ok(match method {
-        "Balance" => {
-            table(market::ASSETS.iter().map(|asset| (asset.rest_name, json!(account.balances[asset.name].to_string()))))
+        "AddOrder" => {
+            let mut told = placed(&account.place(classic::new_order(fields)?, now)?);
+            // The order that will close this one's position: `close[ordertype]` and its neighbours.
+            if let Some(close) = fields.get("close").and_then(Value::as_object) {
+                let part = |name: &str| close.get(name).and_then(classic::text).unwrap_or_default();
+                told["descr"]["close"] = json!(format!("close position @ {} {}", part("ordertype"), part("price")));
+            }
+            told
         }
-        "BalanceEx" => table(market::ASSETS.iter().map(|asset| {
-            (asset.rest_name, json!({"balance": account.balances[asset.name].to_string(), "hold_trade": "0"}))
-        })),
-        "TradeBalance" => json!({"eb": account.balances["USD"].to_string(), "tb": account.balances["USD"].to_string()}),
-        "OpenOrders" => json!({"open": orders(account.open.iter())}),
-        "ClosedOrders" => json!({"closed": orders(account.closed.iter()), "count": account.closed.len()}),
-        "QueryOrders" => {
-            let asked = fields.get("txid").and_then(classic::text).unwrap_or_default();
-            let ids: Vec<_> = asked.split(',').collect();
-            orders(account.open.iter().chain(&account.closed).filter(|order| ids.contains(&order.id.as_str())))
-        }
-        "TradesHistory" => {
-            let trades = table(account.trades.iter().map(|trade| (trade.id.as_str(), classic::trade(trade))));
-            json!({"trades": trades, "count": account.trades.len()})
-        }
-        // The venue returns the key itself, which a proxy must not pass on.
-        "GetApiKeyInfo" => {
-            json!({"apiKeyName": "simulated", "apiKey": held.key.api_key, "permissions": ["query-funds"]})
-        }
-        "AddOrder" => placed(&account.place(classic::new_order(fields)?, now)?),
         "AddOrderBatch" => {
             let pair = fields.get("pair").cloned().unwrap_or_default();
             let batch = fields.get("orders").and_then(Value::as_array).ok_or("EGeneral:Invalid arguments:orders")?;
@@ -247,10 +247,6 @@ fn execute(held: &mut Held, method: &str, fields: &Map<String, Value>, now: Unix
             let trigger = trigger.map_or_else(|| "0".to_owned(), crate::simulator::clock::rfc3339);
             json!({"currentTime": crate::simulator::clock::rfc3339(now), "triggerTime": trigger})
         }
-        "Withdraw" | "WalletTransfer" => {
-            account.withdrawals.push(Value::Object(fields.clone()));
-            json!({"refid": super::random_id('F')})
-        }
         _ => return Err("EGeneral:Unknown method".into()),
     })
 }
@@ -265,14 +261,6 @@ fn placed(order: &Order) -> Value {
         told["cl_ord_id"] = json!(client_id);
     }
     told
-}
-
-fn orders<'a>(orders: impl Iterator<Item = &'a Order>) -> Value {
-    table(orders.map(|order| (order.id.as_str(), classic::order(order))))
-}
-
-fn table<'a>(members: impl Iterator<Item = (&'a str, Value)>) -> Value {
-    Value::Object(members.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn success(result: &Value) -> Answer {

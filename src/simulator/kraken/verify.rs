@@ -3,7 +3,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256, Sha512};
 
 /// Whether `signature` is base64(HMAC-SHA512(secret, path || SHA256(nonce || body))).
@@ -14,36 +13,6 @@ pub(super) fn is_signed(secret: &[u8], path: &str, nonce: &str, body: &[u8], sig
     mac.update(path.as_bytes());
     mac.update(&digest);
     mac.verify_slice(&signature).is_ok()
-}
-
-/// The members of an `application/x-www-form-urlencoded` body as text; none if a name stands twice or an escape is broken.
-pub(super) fn form(body: &str) -> Option<Map<String, Value>> {
-    let mut fields = Map::new();
-    for pair in body.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if fields.insert(unescape(name)?, Value::from(unescape(value)?)).is_some() {
-            return None;
-        }
-    }
-    Some(fields)
-}
-
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (digits, tail) = tail.split_at_checked(2)?;
-                rest = tail;
-                bytes.extend(hex::decode(digits).ok()?);
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -80,13 +49,5 @@ mod tests {
         assert!(is_good("/0/private/Balance", r#"{"nonce":1616492376594}"#, signature));
         let signature = "+mRDmY9Ks0Moc1zjv/BjfvYa98buO0x1yHChZR5onlfAzAUbfIYlLggUZzdQ0RsmXm4Sh+Q8iAIZdo2wSeHeiA==";
         assert!(is_good("/0/private/GetWebSocketsToken", "nonce=1616492376594", signature));
-    }
-
-    #[test]
-    fn a_form_is_unescaped_and_may_not_repeat_itself() {
-        let fields = form("a=1%2B2+3&b=").unwrap();
-        assert_eq!((fields["a"].as_str(), fields["b"].as_str()), (Some("1+2 3"), Some("")));
-        assert_eq!(form("a=1&a=2"), None);
-        assert_eq!(form("a=%2"), None);
     }
 }

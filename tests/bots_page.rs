@@ -1,0 +1,113 @@
+//! `docs/bots.md` as its readers use it: every block that says it is tested is taken from the page and run.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod door;
+mod house;
+mod libraries;
+mod program;
+
+use door::{Door, Target, Venue, Way};
+use std::path::{Path, PathBuf};
+
+const PAGE: &str = include_str!("../docs/bots.md");
+/// Stands before a block that is run, with the library and the venue behind it.
+const MARK: &str = "<!-- run: ";
+
+/// A block of the page.
+#[derive(Debug)]
+struct Block {
+    library: &'static str,
+    venue: Venue,
+    language: &'static str,
+    code: &'static str,
+}
+
+#[tokio::test]
+async fn the_blocks_of_the_page_run_at_a_simulator_as_they_are_written() {
+    if !libraries::is_skipped("the_blocks_of_the_page_run_at_a_simulator_as_they_are_written") {
+        run_all(Target::Directly).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "the proxy does not take local keys yet"]
+async fn the_blocks_of_the_page_run_through_the_proxy_as_they_are_written() {
+    if !libraries::is_skipped("the_blocks_of_the_page_run_through_the_proxy_as_they_are_written") {
+        run_all(Target::ThroughTheProxy).await;
+    }
+}
+
+#[test]
+fn every_block_that_says_it_is_tested_is_marked() {
+    // A table's heading and the first paragraph explain the word.
+    let claims = PAGE.matches("*tested*").count() + PAGE.matches("*Tested*").count() - 1;
+    assert_eq!(blocks().len(), claims);
+    let code = PAGE.matches("```python").count() + PAGE.matches("```js\n").count();
+    assert_eq!(blocks().len(), code, "a block of code without a mark");
+}
+
+async fn run_all(target: Target) {
+    // Side by side: they mostly wait, as the exchanges' limits want it.
+    futures_util::future::join_all(blocks().iter().map(|block| run(block, target))).await;
+}
+
+async fn run(block: &Block, target: Target) {
+    let door = Door::open(target, block.venue).await;
+    let (is_well, said, complaints) = door::finish(command(block, &door)).await;
+    assert!(is_well, "{block:?}\n{said}{complaints}");
+    assert!(!said.trim().is_empty() && !said.contains("EAPI:"), "{block:?}\n{said}{complaints}");
+    let record = door.record();
+    assert_eq!((record.nonce_errors(), record.signature_errors()), (0, 0), "{block:?}");
+    assert!(record.bytes_received() > 0, "{block:?}");
+    if target == Target::ThroughTheProxy {
+        assert_eq!((record.verdicts(), record.leaks()), (Vec::new(), 0), "{block:?}");
+    }
+}
+
+/// The blocks behind a mark, in the page's order.
+fn blocks() -> Vec<Block> {
+    let marked = PAGE.split(MARK).skip(1);
+    marked
+        .map(|rest| {
+            let (mark, rest) = rest.split_once(" -->\n```").expect("a block right behind its mark");
+            let (library, venue) = mark.split_once(", ").expect("a library and a venue");
+            let venue = [Venue::Kraken, Venue::Bitfinex].into_iter().find(|known| known.name() == venue);
+            let (language, rest) = rest.split_once('\n').expect("a language");
+            let (code, _) = rest.split_once("```").expect("an end");
+            Block { library, venue: venue.expect("a venue that we know"), language, code }
+        })
+        .collect()
+}
+
+/// Runs a block with the page's places and paths replaced by those of the door, and nothing else.
+fn command(block: &Block, door: &Door) -> tokio::process::Command {
+    let place = |port: u16| format!("localhost:{port}");
+    let code = block.code.replace("certs/ca.pem", &door.ca.display().to_string());
+    let code = code.replace("localhost:8601", &place(door.address.port()));
+    let code = code.replace("localhost:8602", &place(door.public.port()));
+    let code = code.replace("localhost:8603", &place(door.address.port()));
+    let program = interpreter(block.library);
+    let (folder, name) = match block.language {
+        "js" => (program.1, "page.mjs"),
+        // Beside the authority, in a folder that only this door has.
+        _ => (door.ca.parent().unwrap().to_owned(), "page.py"),
+    };
+    let script = folder.join(name);
+    std::fs::write(&script, code).unwrap();
+    door::command(&[program.0.as_os_str(), script.as_os_str()], door, Way::Port)
+}
+
+/// What runs a library's scripts, and the folder in which it finds its modules.
+fn interpreter(library: &str) -> (PathBuf, PathBuf) {
+    let library = match library {
+        "ccxt" => libraries::ccxt("ccxt_bot.py"),
+        "krakenex" => libraries::krakenex("krakenex_bot.py"),
+        "kraken-sdk" => libraries::kraken_sdk("kraken_sdk_bot.py"),
+        "bitfinex-api-py" => libraries::bitfinex_py("bitfinex_py_bot.py"),
+        "bitfinex-api-node" => libraries::bitfinex_node("bitfinex_node_bot.mjs"),
+        other => panic!("the page names {other}, which is not installed"),
+    };
+    let folder = library.script.parent().map(Path::to_owned);
+    (library.program, folder.unwrap())
+}
