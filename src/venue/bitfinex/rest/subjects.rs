@@ -11,35 +11,35 @@ const OFFERS: &str = "offers";
 /// What an operation of the table is about.
 pub(super) fn of(operation: &str, act: Act, body: Option<Object<'_>>) -> Subjects {
     let mut names = Vec::new();
-    match operation {
-        "auth/w/funding/offer/submit" | "auth/w/funding/offer/cancel/all" => names.push(OFFERS.into()),
+    let is_about_all = match operation {
+        "auth/w/funding/offer/submit" | "auth/w/funding/offer/cancel/all" => {
+            names.push(OFFERS.into());
+            false
+        }
         "auth/w/funding/offer/cancel" => {
-            if let Some(body) = body {
-                add(&mut names, "offer", body.get("id"));
-            }
+            add(&mut names, "offer", body.and_then(|body| body.get("id")));
+            false
         }
         "auth/w/order/multi" => {
             let operations = body.and_then(|body| body.get("ops")).and_then(Value::as_array);
-            for pair in operations.into_iter().flat_map(Array::iter).filter_map(Value::as_array) {
+            operations.into_iter().flat_map(Array::iter).filter_map(Value::as_array).any(|pair| {
                 let order = pair.get(1).and_then(Value::as_object);
                 let is_cancel = pair.get(0).and_then(Value::plain_str).is_some_and(|name| name.starts_with("oc"));
-                if is_about_all(order, is_cancel, &mut names) {
-                    return Subjects::All;
-                }
-            }
+                adds_all(order, is_cancel, &mut names)
+            })
         }
-        _ if operation.starts_with("auth/w/order/") => {
-            if is_about_all(body, act == Act::Cancel, &mut names) {
-                return Subjects::All;
-            }
-        }
-        _ => {}
+        _ if operation.starts_with("auth/w/order/") => adds_all(body, act == Act::Cancel, &mut names),
+        _ => false,
+    };
+    match names.is_empty() {
+        _ if is_about_all => Subjects::All,
+        true => Subjects::None,
+        false => Subjects::Named(names),
     }
-    if names.is_empty() { Subjects::None } else { Subjects::Named(names) }
 }
 
 /// Adds the ids of an order or a cancel. True: it is, or could be, about every order.
-fn is_about_all(order: Option<Object<'_>>, is_cancel: bool, names: &mut Vec<Box<str>>) -> bool {
+fn adds_all(order: Option<Object<'_>>, is_cancel: bool, names: &mut Vec<Box<str>>) -> bool {
     let before = names.len();
     for kind in ["id", "cid", "gid"] {
         add(names, kind, order.and_then(|order| order.get(kind)));

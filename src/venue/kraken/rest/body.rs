@@ -17,7 +17,7 @@ const SUBJECT_NAMES: &[&str] = &["txid", "order_id", "cl_ord_id", "userref", "or
 /// A body that was read.
 pub(super) enum Body<'a> {
     Form(Form<'a>, usize),
-    Json(Document<'a>, usize),
+    Json(Box<Document<'a>>, usize),
 }
 
 /// Reads the body as what its header says. Without one it is a form: so do clients write that set none, and so does
@@ -27,7 +27,7 @@ pub(super) fn read(request: &RestRequest) -> Result<Body<'_>, Refusal> {
     let media_type = request.media_type()?.unwrap_or(MediaType::Form);
     let body = if media_type == MediaType::Json && !bytes.is_empty() {
         let document = json::read(bytes).map_err(|_| Refusal::Malformed)?;
-        Body::Json(document, bytes.len())
+        Body::Json(Box::new(document), bytes.len())
     } else {
         Body::Form(form::read(bytes).map_err(|_| Refusal::Malformed)?, bytes.len())
     };
