@@ -5,17 +5,24 @@ mod house;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use countersign::identity::local::{LocalGrants, LocalKeys};
+use countersign::secret::Secret;
 use house::{House, PATIENCE, Socket, status_of};
 use rustls::pki_types::ServerName;
-use sha2::Sha256;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-const CONNECT: &str = "[connect]\naddress = \"127.0.0.1:0\"\n[limits]\nauth_failure_delay = \"1ms\"\n";
+const CONNECT: &str = r#"
+[connect]
+address = "127.0.0.1:0"
+[clients.local_keys]
+master = { file = "certs/local-keys.key" }
+[limits]
+auth_failure_delay = "1ms"
+"#;
 
 #[tokio::test]
 async fn a_tunnel_to_a_venue_s_name_ends_in_our_own_tls() {
@@ -65,10 +72,7 @@ async fn without_the_secret_there_is_no_tunnel() {
 
 #[tokio::test]
 async fn wrong_secrets_count_as_failed_logins() {
-    let house = House::with(
-        "[connect]\naddress = \"127.0.0.1:0\"\n[limits]\nauth_failures_max = 1\nauth_failure_delay = \"300ms\"\n",
-    )
-    .await;
+    let house = House::with(&CONNECT.replace("\"1ms\"", "\"300ms\"\nauth_failures_max = 1")).await;
     let wrong = format!("{}Proxy-Authorization: Basic cnVuOng=\r\n\r\n", request("api.kraken.com:443"));
     refused(&house, &wrong).await;
     let began = std::time::Instant::now();
@@ -172,7 +176,7 @@ async fn plain_http_in_a_tunnel_is_not_answered() {
 
 #[tokio::test]
 async fn a_client_that_asks_for_nothing_is_let_go() {
-    let house = House::with("[connect]\naddress = \"127.0.0.1:0\"\n[limits]\nrequest_head = \"50ms\"\n").await;
+    let house = House::with(&format!("{CONNECT}request_head = \"50ms\"\n")).await;
     for begun in ["", "CONNECT api.kra"] {
         let mut tcp = TcpStream::connect(house.running.connect_address.unwrap()).await.unwrap();
         tcp.write_all(begun.as_bytes()).await.unwrap();
@@ -263,11 +267,8 @@ async fn refused(house: &House, head: &str) -> String {
 
 /// A secret as `countersign run` makes one.
 fn secret(house: &House) -> String {
-    let number = [7_u8; 16];
-    let key = std::str::from_utf8(&house.jwt_secret).unwrap().trim_end();
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
-    mac.update(b"countersign run\0");
-    mac.update(&number);
-    let made = format!("run:{}{}", hex::encode(number), hex::encode(mac.finalize().into_bytes()));
-    format!("Basic {}", BASE64.encode(made))
+    let master = Secret::new(std::fs::read(house.certs().join("local-keys.key")).unwrap());
+    let local = LocalKeys::new(&master, LocalGrants::default(), PATIENCE, house::now()).unwrap();
+    let made = String::from_utf8(local.run_secret([7; 16]).expose().to_vec()).unwrap();
+    format!("Basic {}", BASE64.encode(format!("run:{made}")))
 }

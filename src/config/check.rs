@@ -37,6 +37,10 @@ pub(super) fn check(
     let log = log(&raw.log, checker);
     let limits = raw.limits.check(checker);
     let clients = clients::clients(raw, checker);
+    if connect_address.is_some() && clients.local_keys.is_none() {
+        let help = "write [clients.local_keys]: the secrets of `countersign run` are made of its master key";
+        checker.missing(&Key::top("clients").then("local_keys"), "is missing, and [connect] needs it", help);
+    }
     let accounts = accounts::accounts(&raw.accounts, checker);
     let grants = grants::grants(raw, checker);
     let ports = ports::ports(raw, &accounts, &grants, checker);

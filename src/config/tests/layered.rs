@@ -149,7 +149,8 @@ fn what_is_not_said_has_its_default() {
 #[test]
 fn a_port_may_be_any_that_is_free_as_often_as_one_likes() {
     let ports = "ports = [{ address = '127.0.0.1:0', venue = 'kraken', endpoint = 'public' }, \
-                 { address = '127.0.0.1:0', venue = 'plain' }]\nconnect = {}\n";
+                 { address = '127.0.0.1:0', venue = 'plain' }]\nconnect = {}\n\
+                 clients.local_keys = { master = { file = 'm' } }\n";
     let config = read(&format!("{ports}{SMALL}")).expect("no mistakes");
     let ports: Vec<_> = config.ports.iter().map(|port| (port.venue, port.endpoint)).collect();
     assert_eq!(ports, [("kraken", Some("public")), ("plain", None)]);
