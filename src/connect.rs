@@ -74,12 +74,12 @@ pub async fn receive(gate: &Gate, door: &Arc<Door>, socket: TcpStream, peer: Soc
             Ok::<_, Infallible>(answer)
         }
     });
+    // Every answer is the last: a tunnel takes the connection over, and a refusal closes it.
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(door.limits.request_head)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     if let Err(error) = serving.await {

@@ -284,6 +284,9 @@ fn before_the_first_start_env_says_what_makes_the_certificates() {
     assert!(outcome.stderr.contains("countersign certs"), "{outcome:?}");
 }
 
+/// What the secrets of runs are made of.
+const LOCAL_KEYS: &str = "[clients.local_keys]\nmaster = { file = \"certs/local-keys.key\" }\n";
+
 /// A folder with a configuration and a bot, and an admin address of its own.
 struct Desk {
     folder: Folder,
@@ -295,7 +298,11 @@ impl Desk {
         let folder = Folder::new();
         let admin = free_address();
         let (head, _) = STANDARD.rsplit_once("[admin]").unwrap();
-        fs::write(folder.path().join("proxy.toml"), format!("{head}\n[admin]\naddress = \"{admin}\"\n{more}")).unwrap();
+        fs::write(
+            folder.path().join("proxy.toml"),
+            format!("{head}\n[admin]\naddress = \"{admin}\"\n{LOCAL_KEYS}{more}"),
+        )
+        .unwrap();
         fs::write(folder.path().join("bot.py"), BOT).unwrap();
         Self { folder, admin }
     }

@@ -3,9 +3,8 @@
 use super::{ConfigArgs, Exit};
 use crate::certs::{self, Wanted};
 use crate::config::{self, Config, Keys, Known, Reach, Tls, VenueRow};
-use crate::connect::Gate;
 use crate::credential::{SecretFormat, Signer};
-use crate::http::{self, Entrance, Routes};
+use crate::http::{self, Routes};
 use crate::identity::TrustedKeys;
 use crate::identity::budget::{self, FailureBudget};
 use crate::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, self_test};
@@ -13,7 +12,6 @@ use crate::names::{AccountName, ClientName};
 use crate::policy::{ClientPattern, Grant, Policy};
 use crate::relay::{self, House};
 use crate::secret::Secret;
-use crate::server::{Listener, Speaks};
 use crate::store::{FileStore, Store, StoreError};
 use crate::supply::account::{self, Account, NotOpen};
 use crate::supply::clock::Clock;
@@ -25,11 +23,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+mod listeners;
 pub(super) mod local;
 #[cfg(feature = "simulator")]
 pub(super) mod simulators;
@@ -308,15 +306,8 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     };
     let prepared = prepare(config)?;
     let store = Arc::new(Store::File(FileStore::open(&config.store_path).map_err(|error| state(&error))?));
-    let listener = bind("listen.address", config.listen.address).await?;
-    let address = listener.local_addr().map_err(Exit::failed)?;
-    let mut listeners = vec![Listener { socket: listener, speaks: Speaks::Tls(Entrance::Names) }];
-    let ports = bind_ports(config, &mut listeners).await?;
-    let connect_address = match config.connect_address {
-        Some(address) => Some(bind_connect(config, address, &mut listeners).await?),
-        None => None,
-    };
-    let admin_listener = bind("admin.address", config.admin_address).await?;
+    let listeners::Bound { listeners, address, ports, connect_address } = listeners::bind_all(config).await?;
+    let admin_listener = listeners::bind("admin.address", config.admin_address).await?;
 
     #[cfg(feature = "simulator")]
     let simulators = Simulators::start(config).await?;
@@ -378,7 +369,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let arrivals = server::Arrivals::default();
     let status = admin::Status {
         listening_on: address.to_string(),
-        ports: std::iter::zip(&config.ports, &ports).map(|(port, address)| admin_port(port, *address)).collect(),
+        ports: listeners::told(config, &ports),
         connect: connect_address.map(|address| address.to_string()),
         arrivals: arrivals.clone(),
         accounts: config.accounts.iter().map(|account| account.name.to_string()).collect(),
@@ -423,43 +414,6 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         accounts: account_tasks,
         writes,
     })
-}
-
-async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there; end it, or choose another port",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
-            _ => "choose an address of this machine",
-        };
-        Exit::configuration(format!("{key}: {address}: {error}; {hint}"))
-    })
-}
-
-/// Binds the listeners of `[[ports]]`, and says where they are.
-async fn bind_ports(config: &Config, listeners: &mut Vec<Listener>) -> Result<Vec<SocketAddr>, Exit> {
-    let mut addresses = Vec::new();
-    for (index, port) in config.ports.iter().enumerate() {
-        let socket = bind(&format!("ports[{index}].address"), port.address).await?;
-        addresses.push(socket.local_addr().map_err(Exit::failed)?);
-        let venue = venue_of(port.venue);
-        let endpoint = port.endpoint.and_then(|name| venue.endpoints().iter().find(|door| door.name == name));
-        listeners.push(Listener { socket, speaks: Speaks::Tls(Entrance::Port { venue, endpoint }) });
-    }
-    Ok(addresses)
-}
-
-/// Binds the listener of `[connect]`, and says where it is.
-async fn bind_connect(config: &Config, address: SocketAddr, listeners: &mut Vec<Listener>) -> Result<SocketAddr, Exit> {
-    let is_secret = super::run_secret::secret_check(config)?;
-    let socket = bind("connect.address", address).await?;
-    let address = socket.local_addr().map_err(Exit::failed)?;
-    listeners.push(Listener { socket, speaks: Speaks::Connect(Gate { is_secret }) });
-    Ok(address)
-}
-
-fn admin_port(port: &config::Port, address: SocketAddr) -> admin::Port {
-    admin::Port { address: address.to_string(), venue: port.venue, endpoint: port.endpoint }
 }
 
 fn public_way() -> Result<Way, Exit> {

@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) use libraries::names as library_names;
 
@@ -78,7 +78,7 @@ pub(super) fn trust(config: &Config) -> Result<Trust, Exit> {
         // Whoever signed it stands behind it in the same file.
         Tls::Pair { certificate, .. } => (certificate.clone(), config.store_path.join("bundle.pem")),
     };
-    let (authority, bundle) = (absolute(authority)?, absolute(bundle)?);
+    let (authority, bundle) = (absolute(&authority)?, absolute(&bundle)?);
     let made = bundle::ensure(&bundle, &authority, &Roots::from_environment()).map_err(|error| {
         let is_first = assemble::is_first_start(config);
         let hint = if is_first { "; before the first `countersign serve`, `countersign certs` makes it" } else { "" };
@@ -88,8 +88,8 @@ pub(super) fn trust(config: &Config) -> Result<Trust, Exit> {
 }
 
 /// A bot may work in another folder.
-fn absolute(path: PathBuf) -> Result<PathBuf, Exit> {
-    std::path::absolute(&path).map_err(Exit::failed)
+fn absolute(path: &Path) -> Result<PathBuf, Exit> {
+    std::path::absolute(path).map_err(Exit::failed)
 }
 
 /// The variables, each with its value. `tunnels` are the CONNECT listener and a secret for it.

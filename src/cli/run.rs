@@ -50,12 +50,20 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &ConfigArgs, wanted: &RunArgs) -> Result<(), Exit> {
     let config = assemble::load(args)?;
+    run_secret::ensure_possible(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Exit::failed)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let (shared, turn) = Shared::join(&config.store_path).await?;
+        let looking = async {
+            let (shared, turn) = Shared::join(&config.store_path).await?;
+            Ok((present(&config).await?, shared, turn))
+        };
+        let (present, shared, turn) = tokio::select! {
+            looked = looking => looked?,
+            number = signals.any() => return Err(stopped_early(number)),
+        };
         let mut started = None;
-        let found = match present(&config).await? {
+        let found = match present {
             Some(found) => Ok(found),
             None => start(args, &config, &shared, &mut started, &mut signals).await,
         };
@@ -139,10 +147,7 @@ async fn start(
         }
         tokio::select! {
             () = sleep(LOOK) => {}
-            number = signals.any() => {
-                let code = 128_u8.saturating_add(number_of(number));
-                return Err(Exit::Program(code, "stopped before the program was started".to_owned()));
-            }
+            number = signals.any() => return Err(stopped_early(number)),
         }
     }
 }
@@ -278,8 +283,9 @@ fn note(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "countersign run: {line}");
 }
 
-fn number_of(signal: rustix::process::Signal) -> u8 {
-    u8::try_from(signal.as_raw()).unwrap_or(0)
+fn stopped_early(signal: rustix::process::Signal) -> Exit {
+    let number = u8::try_from(signal.as_raw()).unwrap_or(0);
+    Exit::Program(128_u8.saturating_add(number), "stopped before the program was started".to_owned())
 }
 
 /// The signals that are meant for the program.

@@ -23,12 +23,19 @@ pub(super) fn secret_check(config: &Config) -> Result<SecretCheck, Exit> {
     Ok(Arc::new(move |shown| local.is_run_secret(shown)))
 }
 
+/// Fails where the configuration names no key to make secrets of. The key itself may be made by the first start.
+pub(super) fn ensure_possible(config: &Config) -> Result<(), Exit> {
+    if config.clients.local_keys.is_some() { Ok(()) } else { Err(no_master()) }
+}
+
 fn local_keys(config: &Config) -> Result<LocalKeys, Exit> {
-    assemble::local::keys(config)?.ok_or_else(|| {
-        Exit::configuration(
-            "connect: the secrets of `countersign run` are made of the master key of local keys; add\n\
-             [clients.local_keys]\n\
-             master = { file = \"certs/local-keys.key\" }",
-        )
-    })
+    assemble::local::keys(config)?.ok_or_else(no_master)
+}
+
+fn no_master() -> Exit {
+    Exit::configuration(
+        "the secrets of `countersign run` are made of the master key of local keys; add\n\
+         [clients.local_keys]\n\
+         master = { file = \"certs/local-keys.key\" }",
+    )
 }

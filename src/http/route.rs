@@ -118,12 +118,12 @@ impl Routes {
 /// Picks one of a venue's doors for an unmodified bot.
 fn pick(
     venue: &'static dyn Venue,
-    doors: impl Iterator<Item = &'static Endpoint> + Clone,
+    mut doors: impl Iterator<Item = &'static Endpoint> + Clone,
     path: &str,
     is_upgrade: bool,
 ) -> Result<Route, NoRoute> {
     let socket = doors.clone().find(|door| door.kind == EndpointKind::Socket && is_path_of(door, path));
-    let rest = doors.clone().find(|door| door.kind == EndpointKind::Rest);
+    let rest = doors.find(|door| door.kind == EndpointKind::Rest);
     let endpoint = match (is_upgrade, socket, rest) {
         (true, Some(door), _) | (false, _, Some(door)) => door,
         (false, Some(_), None) => return Err(NoRoute::NotUpgraded),
