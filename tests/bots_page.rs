@@ -31,7 +31,6 @@ async fn the_blocks_of_the_page_run_at_a_simulator_as_they_are_written() {
 }
 
 #[tokio::test]
-#[ignore = "the proxy does not take local keys yet"]
 async fn the_blocks_of_the_page_run_through_the_proxy_as_they_are_written() {
     if !libraries::is_skipped("the_blocks_of_the_page_run_through_the_proxy_as_they_are_written") {
         run_all(Target::ThroughTheProxy).await;

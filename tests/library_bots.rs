@@ -127,7 +127,6 @@ macro_rules! bots {
         mod through_the_proxy {
             use super::*;
             $(#[tokio::test]
-            #[ignore = "the proxy does not take local keys yet"]
             async fn $name() {
                 if !libraries::is_skipped(stringify!($name)) {
                     let bot = Bot { library: $library, venue: Venue::$venue, way: Way::$way, habits: $habits, check: $check };

@@ -39,10 +39,13 @@ async def main(exchange):
                 say(f"order {order['status']}", order["id"])
                 if order["status"] == "canceled":
                     return
+        # Before the cancel: the socket may be faster than its answer, and tells nobody who does not watch.
+        orders = asyncio.ensure_future(exchange.watch_orders())
         if not is_canceled:
+            # Lets the watch begin.
+            await asyncio.sleep(0)
             await exchange.cancel_order(placed["id"], "BTC/USD")
             is_canceled = True
-        orders = asyncio.ensure_future(exchange.watch_orders())
 
 
 async def run():

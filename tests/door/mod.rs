@@ -196,7 +196,7 @@ fn local_key(folder: &Path, account: &str) -> KeyPair {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let field = |name: &str| {
         let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in the answer of `countersign key`")).trim_matches([' ', '=', ':'])
+        line.unwrap_or_else(|| panic!("no {name} in the answer of `countersign key`")).trim()
     };
     KeyPair { key: field("key").to_owned(), secret: field("secret").to_owned() }
 }
