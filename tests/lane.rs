@@ -85,7 +85,7 @@ async fn without_the_lane_the_same_load_is_refused_for_its_nonces() {
                 let request = unqueued(next_nonce.fetch_add(1, Memory::SeqCst), &asked(number, round));
                 let fate = connection.send(request, &AnswerLimits::default()).await;
                 let Fate::Answered(answer) = fate else { panic!("{fate:?}") };
-                let body = read_whole(answer, usize::MAX).await.expect("a whole answer").into_body();
+                let body = read_whole(*answer, usize::MAX).await.expect("a whole answer").into_body();
                 refused += usize::from(outcome(&String::from_utf8_lossy(&body)) == LoginOutcome::NonceTooSmall);
             }
             refused
