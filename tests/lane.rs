@@ -4,13 +4,13 @@
 mod lane_stage;
 
 use countersign::fresh::TokenId;
-use countersign::supply::account::{Limits, NotAnswered, NotSent, Ordering};
+use countersign::supply::account::{Call, Limits, NotAnswered, NotSent, Ordering};
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
-use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, unqueued};
-use std::sync::Arc;
+use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// Each of 64 clients makes this many calls: more than a thousand in all.
@@ -85,7 +85,7 @@ async fn without_the_lane_the_same_load_is_refused_for_its_nonces() {
                 let request = unqueued(next_nonce.fetch_add(1, Memory::SeqCst), &asked(number, round));
                 let fate = connection.send(request, &AnswerLimits::default()).await;
                 let Fate::Answered(answer) = fate else { panic!("{fate:?}") };
-                let body = read_whole(answer, usize::MAX).await.expect("a whole answer").into_body();
+                let body = read_whole(*answer, usize::MAX).await.expect("a whole answer").into_body();
                 refused += usize::from(outcome(&String::from_utf8_lossy(&body)) == LoginOutcome::NonceTooSmall);
             }
             refused
@@ -165,6 +165,83 @@ async fn a_connection_that_the_exchange_closed_while_idle_costs_no_request() {
         }
     }
     assert_eq!(exchange.tags().len(), 20);
+    exchange.assert_in_order();
+}
+
+/// A call whose connection is closed by the exchange while it is being signed, as often as `times`; and the nonces
+/// that it was signed with.
+fn interrupted(desk: &Desk, exchange: &Exchange, tag: &str, times: usize) -> (Call, Arc<Mutex<Vec<u64>>>) {
+    let mut call = desk.prepare("bot-0", &Asked::order(tag));
+    let (ask, asked) = mpsc::channel::<mpsc::Sender<()>>();
+    let (faults, record) = (exchange.faults().clone(), exchange.simulator.record().clone());
+    // On a thread of its own: the one that signs waits for it.
+    std::thread::spawn(move || {
+        for done in asked {
+            faults.reset_all();
+            while record.tcp_live() > 0 {
+                std::thread::yield_now();
+            }
+            done.send(()).unwrap();
+        }
+    });
+    let nonces = Arc::new(Mutex::new(Vec::new()));
+    let (sign, ask, seen) = (Arc::clone(&call.sign), Mutex::new(ask), Arc::clone(&nonces));
+    call.sign = Arc::new(move |signer, nonce| {
+        let count = {
+            let mut seen = seen.lock().unwrap();
+            seen.push(nonce.0);
+            seen.len()
+        };
+        if count <= times {
+            let (done, is_done) = mpsc::channel();
+            ask.lock().unwrap().send(done).unwrap();
+            is_done.recv().unwrap();
+            // For the end to arrive on loopback; a shorter wait could only make this test fail.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        sign(signer, nonce)
+    });
+    (call, nonces)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_did_not_leave_goes_once_more_over_a_new_connection_with_a_new_nonce() {
+    let exchange = Exchange::open(0).await;
+    let desk = Desk::at(&exchange, Setup::default());
+    let (call, signed) = interrupted(&desk, &exchange, "a", 1);
+    let text = settle(desk.account.call(call).await.expect("an answer")).await;
+    assert_eq!(outcome(&text), LoginOutcome::Accepted);
+    let signed = signed.lock().unwrap().clone();
+    assert!(signed.len() == 2 && signed[0] < signed[1], "{signed:?}");
+    assert_eq!((exchange.nonces(), exchange.tags()), (vec![signed[1]], vec!["a".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_did_not_leave_twice_is_not_sent() {
+    let exchange = Exchange::open(0).await;
+    let desk = Desk::at(&exchange, Setup::default());
+    let (call, signed) = interrupted(&desk, &exchange, "a", usize::MAX);
+    let why = desk.account.call(call).await.expect_err("no connection lives for long enough");
+    assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::ConnectionLost), "not-sent"));
+    assert_eq!(signed.lock().unwrap().len(), 2);
+    assert_eq!(exchange.tags(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_goes_over_no_connection_that_was_idle_for_too_long_and_a_read_does() {
+    let exchange = Exchange::open(0).await;
+    let limits = Limits { order_connection_idle: Duration::ZERO, ..Limits::default() };
+    let desk = Desk::at(&exchange, Setup { limits, ..Setup::default() });
+    let connections = || exchange.simulator.record().tcp_connections();
+    desk.call("bot-0", &Asked::balance("a")).await.expect("an answer");
+    let before = connections();
+    desk.call("bot-0", &Asked::balance("b")).await.expect("an answer");
+    assert_eq!(connections(), before, "a read needs no new connection");
+    desk.call("bot-0", &Asked::order("c")).await.expect("an answer");
+    assert!(connections() > before, "an order went over an idle connection");
+    let before = connections();
+    desk.call("bot-0", &Asked::cancel("c", "d")).await.expect("an answer");
+    assert!(connections() > before, "a cancel went over an idle connection");
     exchange.assert_in_order();
 }
 

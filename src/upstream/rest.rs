@@ -30,7 +30,7 @@ pub enum Fate {
     /// It may have arrived. It must not be sent again.
     Unknown(Silence),
     /// It was answered, with whatever status. The head is in; the body comes as it is read.
-    Answered(Response<AnswerBody>),
+    Answered(Box<Response<AnswerBody>>),
 }
 
 /// Why nothing is known of a request that may have arrived.
@@ -143,7 +143,7 @@ impl HttpConnection {
                 if let (Some(home), Some(wait)) = (self.home.upgrade(), retry_after(&head.headers)) {
                     home.note_answer(head.status, wait);
                 }
-                Fate::Answered(Response::from_parts(head, AnswerBody::new(body, self, limits)))
+                Fate::Answered(Box::new(Response::from_parts(head, AnswerBody::new(body, self, limits))))
             }
             Ok(Err(mut refused)) => {
                 refused.take_message().map_or(Fate::Unknown(Silence::Lost), |unsent| Fate::Unsent(Box::new(unsent)))

@@ -30,7 +30,7 @@ async fn connect_at_home(target: &Target) -> (HttpConnection, Arc<Home>) {
 
 async fn whole(fate: Fate) -> Response<Bytes> {
     let Fate::Answered(answer) = fate else { panic!("{fate:?}") };
-    read_whole(answer, usize::MAX).await.expect("a whole body")
+    read_whole(*answer, usize::MAX).await.expect("a whole body")
 }
 
 async fn read_order(stream: &mut Stream) -> String {
@@ -175,7 +175,7 @@ async fn a_body_that_is_cut_or_too_long_is_an_answer_in_part() {
         let (connection, home) = connect_at_home(&target).await;
         let limits = AnswerLimits { bytes_max: 10, ..LIMITS };
         let Fate::Answered(response) = connection.send(order(), &limits).await else { panic!("no head of {answer}") };
-        let part = read_whole(response, usize::MAX).await.expect_err(answer);
+        let part = read_whole(*response, usize::MAX).await.expect_err(answer);
         assert_eq!((part.status, part.why), (StatusCode::OK, why), "{answer}");
         assert!(home.take(Duration::MAX).is_none(), "{answer}");
         played.await.unwrap();
@@ -254,7 +254,7 @@ async fn a_body_that_stands_still_is_cut_short() {
     });
     let limits = AnswerLimits { stall: Duration::from_millis(100), ..LIMITS };
     let Fate::Answered(answer) = connect(&target).await.send(order(), &limits).await else { panic!("no head") };
-    let part = read_whole(answer, usize::MAX).await.expect_err("half of it never comes");
+    let part = read_whole(*answer, usize::MAX).await.expect_err("half of it never comes");
     assert_eq!(part.why, CutShort::Stalled);
     assert!(played.await.unwrap(), "the connection is closed");
 }

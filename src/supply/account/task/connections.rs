@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long nothing is dialled after a dial that failed. Whoever waits meanwhile has been told.
 const DIAL_PAUSE: Duration = Duration::from_millis(250);
 
+/// A new connection is young for this long, whatever the limit: those who wait would dial without end otherwise.
+const YOUNG: Duration = Duration::from_secs(1);
+
 /// What one that waits needs of a connection.
 pub(super) struct Need<'a> {
     pub(super) endpoint: &'static str,
@@ -41,6 +44,11 @@ pub(super) struct Connections {
 impl Connections {
     /// A ready connection that fits.
     pub(super) fn take(&mut self, need: &Need<'_>) -> Option<HttpConnection> {
+        let is_lost = |(_, connection): &(&str, HttpConnection)| !connection.is_open() && !connection.has_served();
+        if self.ready.iter().any(is_lost) {
+            // An exchange that accepts connections and closes them is not to be dialled as fast as it does so.
+            self.dial_not_before = Some(Instant::now() + DIAL_PAUSE);
+        }
         self.ready.retain(|(_, connection)| connection.is_ready());
         let at = self.ready.iter().rposition(|ready| need.fits(ready))?;
         Some(self.ready.swap_remove(at).1)
@@ -133,9 +141,10 @@ impl Connections {
 
 impl Need<'_> {
     fn fits(&self, (endpoint, connection): &(&'static str, HttpConnection)) -> bool {
+        let is_new = !connection.has_served();
         *endpoint == self.endpoint
             && connection.is_ready()
-            && connection.idle() <= self.idle_max
-            && !(self.is_new && connection.has_served())
+            && (connection.idle() <= self.idle_max || is_new && connection.idle() <= YOUNG)
+            && (is_new || !self.is_new)
     }
 }

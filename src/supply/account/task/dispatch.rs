@@ -50,7 +50,7 @@ enum Landed {
     /// None: the session is gone and took the answer with it.
     Login(Option<LoginOutcome>),
     Mint(MintAnswer),
-    Call(Waiting<Box<Queued>>, Fate),
+    Call(Box<Waiting<Box<Queued>>>, Fate),
 }
 
 /// What one that waits needs to go.
@@ -133,7 +133,7 @@ impl Task {
                 self.landings.push(Box::pin(async move {
                     let fate = connection.send(request, &limits).await;
                     let waiting = Waiting { rank, client, subjects, since, deadline, item: queued };
-                    Landing { nonce, cargo: Landed::Call(waiting, fate) }
+                    Landing { nonce, cargo: Landed::Call(Box::new(waiting), fate) }
                 }));
             }
             (Item::Mint(_) | Item::Call(_), Means::Nothing) => unreachable!("both have needs"),
@@ -146,7 +146,7 @@ impl Task {
         match written(minting.request(&self.signer, nonce)) {
             Ok(request) => self.landings.push(Box::pin(async move {
                 let answer = match connection.send(request, &limits).await {
-                    Fate::Answered(answer) => read_whole(answer, TOKEN_ANSWER_BYTES_MAX).await.ok(),
+                    Fate::Answered(answer) => read_whole(*answer, TOKEN_ANSWER_BYTES_MAX).await.ok(),
                     Fate::Unsent(_) | Fate::Unknown(_) => None,
                 };
                 Landing { nonce, cargo: Landed::Mint(answer) }
@@ -168,7 +168,7 @@ impl Task {
             Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken),
             Landed::Login(None) => {}
             Landed::Mint(answer) => self.on_minted(answer, is_overtaken),
-            Landed::Call(waiting, fate) => self.on_call(waiting, fate, nonce, is_overtaken),
+            Landed::Call(waiting, fate) => self.on_call(*waiting, fate, nonce, is_overtaken),
         }
     }
 
@@ -186,7 +186,7 @@ impl Task {
                 let account = self.mailbox.clone();
                 let verdict = Verdict { nonce, is_overtaken, was_refused_before, account };
                 // A caller that is gone leaves the body unread, which closes the connection.
-                let _ = queued.reply.send(Ok(Answered { response, verdict }));
+                let _ = queued.reply.send(Ok(Answered { response: *response, verdict }));
             }
             Fate::Unknown(why) => {
                 warn!(account = %self.name, class = ?queued.class, reason = %why, "a request may have been sent");
