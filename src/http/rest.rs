@@ -204,7 +204,7 @@ impl Asked<'_> {
                 return self.refuse(Why::Malformed, reading.operation, None);
             };
             match connection.send(request.map(Full::new), &self.door.limits.answer).await {
-                Fate::Answered(response) => return self.relay(response, Scrub::default(), None).await,
+                Fate::Answered(response) => return self.relay(*response, Scrub::default(), None).await,
                 Fate::Unsent(_) => {}
                 Fate::Unknown(silence) => return self.not_answered(reading.operation, permit.client(), silence.into()),
             }

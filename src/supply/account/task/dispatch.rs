@@ -10,9 +10,9 @@ use crate::supply::clock::VenueTime;
 use crate::supply::lane::LaneStopped;
 use crate::upstream::{self, Fate, HttpConnection, NotOpened, read_whole};
 use crate::venue::rest::Subjects;
-use crate::venue::{LoginOutcome, NotMinted, SignedRequest};
+use crate::venue::{LoginOutcome, NotMinted};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body_util::Full;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -121,7 +121,7 @@ impl Task {
             }
             (Item::Mint(_), Means::Connection(connection)) => self.send_mint(nonce, connection),
             (Item::Call(queued), Means::Connection(connection)) => {
-                let request = match written((queued.sign)(&self.signer, nonce)) {
+                let request = match (queued.sign)(&self.signer, nonce).to_http() {
                     Ok(request) => request,
                     Err(_unwritable) => {
                         self.flights.retain(|flight| flight.nonce != nonce);
@@ -131,7 +131,7 @@ impl Task {
                 };
                 let limits = self.limits.answer;
                 self.landings.push(Box::pin(async move {
-                    let fate = connection.send(request, &limits).await;
+                    let fate = connection.send(request.map(Full::new), &limits).await;
                     let waiting = Waiting { rank, client, subjects, since, deadline, item: queued };
                     Landing { nonce, cargo: Landed::Call(Box::new(waiting), fate) }
                 }));
@@ -143,9 +143,9 @@ impl Task {
     fn send_mint(&mut self, nonce: Nonce, connection: HttpConnection) {
         let minting = self.venue.minting().expect("only a venue that sells tokens has a token request");
         let limits = self.limits.answer;
-        match written(minting.request(&self.signer, nonce)) {
+        match minting.request(&self.signer, nonce).to_http() {
             Ok(request) => self.landings.push(Box::pin(async move {
-                let answer = match connection.send(request, &limits).await {
+                let answer = match connection.send(request.map(Full::new), &limits).await {
                     Fate::Answered(answer) => read_whole(*answer, TOKEN_ANSWER_BYTES_MAX).await.ok(),
                     Fate::Unsent(_) | Fate::Unknown(_) => None,
                 };
@@ -344,15 +344,4 @@ fn need(waiting: &Waiting<Item>, order_idle_max: Duration) -> Option<Need<'_>> {
             Some(Need { endpoint, approach, idle_max, is_new: queued.is_again })
         }
     }
-}
-
-/// The request as hyper takes it.
-fn written(request: SignedRequest) -> Result<http::Request<Full<Bytes>>, http::Error> {
-    let mut builder = http::Request::builder().method(request.method).uri(request.path);
-    for (name, value) in &request.headers {
-        let mut value = HeaderValue::from_bytes(value.expose())?;
-        value.set_sensitive(true);
-        builder = builder.header(HeaderName::from_static(name), value);
-    }
-    builder.body(request.body.into())
 }
