@@ -8,7 +8,9 @@
 //! scope read,trade                 what its grant says
 //! account none                     (optional) the grant names no account
 //! upgraded                         the client was permitted with the upgrade, and the exchange's socket is open
+//! anonymous                        (optional) public data is open to everybody
 //! first message                    the client has still to say who it is
+//! arrived                          its socket is open
 //! client <text> / upstream <text>  a text message
 //! binary client                    a binary message of the client
 //! proved <name> / not proved       the answer to `authenticate`
@@ -99,6 +101,7 @@ struct Stage {
     route: Option<Route>,
     scope: Scope,
     has_no_account: bool,
+    is_open_to_anybody: bool,
     session: Option<Session>,
     policy: Option<Arc<Policy>>,
     tokens: u64,
@@ -139,6 +142,11 @@ impl Stage {
                 self.session = Some(Session::unproved(id, route, rules(policy), self.now()));
                 Vec::new()
             }
+            ("anonymous", _) => {
+                self.is_open_to_anybody = true;
+                Vec::new()
+            }
+            ("arrived", _) => self.happen(Event::Arrived),
             ("client", _) => self.happen(Event::FromClient(Message::text(rest))),
             ("binary", "client") => {
                 self.happen(Event::FromClient(Message::from_peer(Kind::Binary, b"\x00\x01"[..].into())))
@@ -196,8 +204,16 @@ impl Stage {
             scope: self.scope,
             max_sessions: 1,
         };
+        let anybody = Grant {
+            client: ClientPattern::parse("anonymous").expect("a pattern"),
+            account: None,
+            venues: vec![venue],
+            scope: Scope::PUBLIC,
+            max_sessions: 1,
+        };
+        let grants = if self.is_open_to_anybody { vec![grant, anybody] } else { vec![grant] };
         let accounts = BTreeMap::from([(account, venue)]);
-        Arc::clone(self.policy.get_or_insert_with(|| Arc::new(Policy::new(vec![grant], accounts))))
+        Arc::clone(self.policy.get_or_insert_with(|| Arc::new(Policy::new(grants, accounts))))
     }
 
     fn session(&mut self) -> &mut Session {

@@ -8,7 +8,7 @@ use super::home::Home;
 use super::websocket::READ_AHEAD_BYTES_MAX;
 use super::{DialLimits, NotOpened, Resolver, Target, answer::AnswerBody, dial, retry_after};
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HOST, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -133,6 +133,8 @@ impl HttpConnection {
     /// so it is when the returned future is dropped, and the request's fate is then unknown.
     pub async fn send(mut self, mut request: Request<Full<Bytes>>, limits: &AnswerLimits) -> Fate {
         request.headers_mut().insert(HOST, self.host.clone());
+        // What is packed cannot be searched for secrets, and can be a bomb.
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         only_path(request.uri_mut());
         self.used_at = Instant::now();
         self.has_served = true;
