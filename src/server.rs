@@ -157,7 +157,7 @@ impl Hall {
                     () = http::drained(&mut draining) => None,
                 };
                 let Some(Tunnel { socket, name }) = tunnel else { return };
-                (socket, Entrance::Names, Some(name))
+                (socket, Entrance::Tunnel, Some(name))
             }
         };
         let mut stream = match tokio::time::timeout(self.tls_handshake, self.acceptor.accept(socket)).await {

@@ -352,3 +352,49 @@ async fn a_bitfinex_bot_logs_in_late_with_its_local_key() {
     assert_eq!((&told["status"], &told["code"]), (&"FAILED".into(), &10_114.into()), "{told}");
     assert_flawless(house.bitfinex());
 }
+
+// ---- Whose request it is, and for how long ---------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_order_goes_to_the_account_whose_key_signed_it_or_nowhere() {
+    let more = "[accounts.kraken_sub]\nvenue = \"kraken\"\nupstream = \"simulator\"\n\
+                [[grants]]\nclient = \"key:bot-a\"\naccount = \"kraken_sub\"\nscope = [\"read\", \"trade\"]\n";
+    let house = House::with(&format!("{LOCAL}\n{more}")).await;
+    let keys = house.local_key("bot-a", "kraken_sub");
+    let nonce = fresh_nonce();
+    let body = format!("nonce={nonce}&ordertype=market&type=buy&pair=XBTUSD&volume=1");
+    let head = kraken_head(&keys, "/0/private/AddOrder", nonce, &body);
+    // The certificate alone would lead to the other account.
+    let told = house.ask(KRAKEN, Some("bot-a"), "POST /0/private/AddOrder", &head, &body).await;
+    assert_eq!(told.said(), ("credential_field_not_allowed", "not-sent"), "{told:?}");
+    house.assert_nothing_upstream();
+    let told = house.ask(KRAKEN, None, "POST /0/private/AddOrder", &head, &body).await;
+    assert_eq!(told.json()["error"].as_array().unwrap().len(), 0, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_grant_that_goes_while_the_body_comes_is_gone() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let house = House::open().await;
+    let bearer = format!("authorization: Bearer {}\r\n", house.token("bot-a"));
+    let body = "nonce=1&ordertype=market&type=buy&pair=XBTUSD&volume=1";
+    let mut stream = house.tls_as(None, KRAKEN).await.unwrap();
+    let head = format!("POST /0/private/AddOrder HTTP/1.1\r\nhost: {KRAKEN}\r\nexpect: 100-continue\r\n{bearer}");
+    let form = "content-type: application/x-www-form-urlencoded\r\nconnection: close\r\n";
+    stream.write_all(format!("{head}{form}content-length: {}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    let file = house.folder.path().join("proxy.toml");
+    let toml = std::fs::read_to_string(&file).unwrap().replace("client = \"jwt:bot-a\"", "client = \"jwt:bot-z\"");
+    std::fs::write(&file, toml).unwrap();
+    let config = countersign::cli::assemble::read(Some(&file), &[]).unwrap();
+    house.running.regrant(&config).unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("countersign-upstream: not-sent"), "{answer}");
+    house.assert_nothing_upstream();
+}

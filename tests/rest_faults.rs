@@ -56,7 +56,11 @@ impl Exchange {
                             seen.len() - 1
                         };
                         match script(number) {
-                            Script::Say(bytes) => stream.write_all(&bytes).await.unwrap(),
+                            Script::Say(bytes) => {
+                                if stream.write_all(&bytes).await.is_err() {
+                                    return;
+                                }
+                            }
                             Script::SayAndClose(bytes) => {
                                 stream.write_all(&bytes).await.unwrap();
                                 let _ = stream.shutdown().await;
@@ -280,4 +284,21 @@ async fn a_refused_nonce_is_told_as_it_is_and_the_next_request_is_above_it() {
     .unwrap();
     let nonces = nonces(&exchange.requests());
     assert!(nonces[0] < nonces[1], "{nonces:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_let_go() {
+    // More than the sockets between hold.
+    let long = "x".repeat(8_000_000);
+    let exchange = Exchange::start(move |_| Script::Say(answer("", &long))).await;
+    let house = exchange.house("outbox_stall = \"100ms\"\ndrain_timeout = \"60s\"").await;
+    let mut stream = house.tls_as(Some("bot-a"), KRAKEN).await.unwrap();
+    let request = format!("POST /0/private/Balance HTTP/1.1\r\nhost: {KRAKEN}\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // The answer is on its way, and nobody reads it.
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    let stopping = tokio::time::timeout(house::PATIENCE, house.running.stop());
+    assert!(stopping.await.expect("the house waits for a client that does not read"), "it did not end in time");
 }

@@ -393,6 +393,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         unsafe_no_auth: config.listen.unsafe_no_auth.then(unproved),
         sessions: TaskTracker::new(),
         limits: http_limits(config),
+        refusals: http::Throttle::new(),
     });
     let acceptor = prepared.acceptor.expect("the certificates are there by now");
     let limits = server_limits(config);

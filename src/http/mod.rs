@@ -5,9 +5,12 @@ mod head;
 mod refusal;
 mod rest;
 mod route;
+mod stall;
+mod throttle;
 mod upgrade;
 
 pub use route::{Entrance, NoRoute, Routes};
+pub use throttle::Throttle;
 
 use crate::identity::budget::Source;
 use crate::identity::mtls::CertificateProof;
@@ -29,12 +32,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
+use stall::Stalling;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -86,6 +90,8 @@ pub struct Door {
     pub sessions: TaskTracker,
     /// The times and sizes.
     pub limits: Limits,
+    /// How many refusals the log is told of.
+    pub refusals: Throttle,
 }
 
 /// Serves one connection to its end. The slot is held for as long as the connection or its session lives.
@@ -100,6 +106,7 @@ pub async fn serve(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: So
         _slot: slot,
     });
     let limits = door.limits.clone();
+    let stall = door.house.limits.outbox_stall;
     let mut draining = door.house.draining.clone();
     let service = service_fn(move |request| {
         let (door, connection) = (Arc::clone(&door), Arc::clone(&connection));
@@ -110,7 +117,7 @@ pub async fn serve(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: So
         .header_read_timeout(limits.request_head)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.head_bytes_max)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Stalling::new(stream, stall)), service)
         .with_upgrades();
     let mut serving = pin!(serving);
     let outcome = tokio::select! {
@@ -150,7 +157,10 @@ async fn answer(door: &Arc<Door>, connection: &Arc<Connection>, request: Request
     let mut answer = match admit(door, connection, request).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            warn!(peer = %connection.peer, reason = refusal.slug, status = refusal.status.as_u16(), "request refused");
+            if let Some(kept_back) = door.refusals.line(Instant::now()) {
+                let status = refusal.status.as_u16();
+                warn!(peer = %connection.peer, reason = refusal.slug, status, kept_back, "request refused");
+            }
             refusal.into_answer()
         }
     };
@@ -175,8 +185,9 @@ async fn admit(door: &Arc<Door>, connection: &Arc<Connection>, request: Request<
 fn find_route(door: &Door, connection: &Connection, host: &str, parts: &Parts) -> Result<Route, Refusal> {
     let (path, method, is_upgrade) = (parts.uri.path(), &parts.method, head::is_upgrade(&parts.headers));
     let is_named_alike = match &connection.server_name {
-        // A client that dials an address and names a host, or the other way round, proves nothing by the first.
-        Some(name) => name == host || host.starts_with('[') || host.parse::<IpAddr>().is_ok(),
+        // A client that dials an address and names a host, or the other way round, proves nothing by the first. A tunnel
+        // was opened for one name, and leads to no other.
+        Some(name) => name == host || (!matches!(connection.entrance, Entrance::Tunnel) && is_address(host)),
         None => true,
     };
     let found = if is_named_alike {
@@ -249,6 +260,10 @@ async fn authenticate(door: &Door, connection: &Connection, proof: Proof) -> Res
         ),
         _ => Refusal::new(End::InvalidToken, "the token or certificate was not accepted; the log says why"),
     })
+}
+
+fn is_address(host: &str) -> bool {
+    host.starts_with('[') || host.parse::<IpAddr>().is_ok()
 }
 
 /// A source is an address; the addresses of one IPv6 network of 64 bits are one source.

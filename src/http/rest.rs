@@ -9,7 +9,8 @@ use super::refusal::{REASON, Refusal, UPSTREAM};
 use super::{Answer, Connection, Door, account_wish, head, principal};
 use crate::credential::Signer;
 use crate::fault;
-use crate::identity::{NotAuthenticated, Principal, Proof};
+use crate::identity::local::Owner;
+use crate::identity::{Method, NotAuthenticated, Principal, Proof};
 use crate::names::{AccountName, ClientName};
 use crate::policy::{Denied, Permit, Policy};
 use crate::relay::end_of;
@@ -20,12 +21,13 @@ use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSen
 use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
 use crate::venue::rest::{Handling, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
 use crate::venue::{Refusal as Why, Route};
-use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use relayed::Judge;
@@ -47,20 +49,40 @@ pub(super) async fn answer(
     let wish = account_wish(&parts.headers)?;
     let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
     let proved = principal(door, connection, bearer).await?;
-    let policy = Arc::clone(&door.house.policy.borrow());
-    if let Some(who) = &proved {
-        // Before its body is read, and before `100 Continue`.
-        permit(&policy, who, &route, wish.as_ref())?;
+    // What can be refused is refused before its body is read, and before `100 Continue`.
+    match &proved {
+        Some(who) => drop(permit(&door.house.policy.borrow(), who, &route, wish.as_ref())?),
+        None if rest.may_prove(&parts.headers) || door.house.policy.borrow().admits_anonymous(&route) => {}
+        None => {
+            let mut answer = own(&rest.refuse(NOBODY), Why::NotAuthenticated.slug(), "not-sent");
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(answer);
+        }
     }
-    let request = Arc::new(whole(door, &route, parts, body).await?);
+    let bytes_max = if proved.is_some() { usize::MAX } else { UNPROVED_BODY_BYTES_MAX };
+    let request = Arc::new(whole(door, &route, parts, body, bytes_max).await?);
+    // A body takes its time: what was true before it need not be true now.
+    let policy = Arc::clone(&door.house.policy.borrow());
     let asked = Asked { door, connection, route, rest, policy, request, wish };
     Ok(asked.answer(proved).await)
 }
 
+/// A body that nobody is known to have sent may have so many bytes. A signed batch of orders has a few thousand.
+const UNPROVED_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a request is told that proves nothing.
+const NOBODY: Unanswered = Unanswered::Refused(Why::NotAuthenticated);
+
 /// Reads the body to its end, within its limits.
-async fn whole(door: &Door, route: &Route, parts: Parts, body: Incoming) -> Result<RestRequest, Refusal> {
+async fn whole(
+    door: &Door,
+    route: &Route,
+    parts: Parts,
+    body: Incoming,
+    bytes_max: usize,
+) -> Result<RestRequest, Refusal> {
     let limits = &door.limits;
-    let reading = Limited::new(body, limits.request_body_bytes_max).collect();
+    let reading = Limited::new(body, limits.request_body_bytes_max.min(bytes_max)).collect();
     let body = match tokio::time::timeout(limits.request_body, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(head::TOO_LARGE.into()),
@@ -110,10 +132,13 @@ impl Asked<'_> {
             Ok(reading) => reading,
             Err(why) => return self.refuse(why, "", None),
         };
-        let who = match self.who(proved, &mut reading).await {
-            Ok(who) => who,
+        let (who, owner) = match self.who(proved, &mut reading).await {
+            Ok(found) => found,
             Err(why) => return self.refuse(why, reading.operation, None),
         };
+        if who.ends_at().is_some_and(|end| end <= self.door.house.clock.now()) {
+            return self.refuse(Why::NotAuthenticated, reading.operation, Some(&who));
+        }
         let permit = match permit(&self.policy, &who, &self.route, self.wish.as_ref()) {
             Ok(permit) => permit,
             Err(denied) => {
@@ -121,6 +146,9 @@ impl Asked<'_> {
                 return self.refuse(Why::NotAuthenticated, reading.operation, Some(&who));
             }
         };
+        if owner.is_some_and(|owner| !owner.is(permit.client(), permit.account())) {
+            return self.refuse(Why::CredentialField, reading.operation, Some(&who));
+        }
         if let Some(right) = permit.lacks(reading.acts) {
             return self.refuse(Why::NotPermitted(right), reading.operation, Some(&who));
         }
@@ -131,30 +159,31 @@ impl Asked<'_> {
         }
     }
 
-    /// Who sends the request. A proof that came with its head counts; then what the venue's own protocol has as proof is
-    /// a dummy, unless it is another client's.
-    async fn who(&self, proved: Option<Principal>, reading: &mut RestReading) -> Result<Principal, Why> {
+    /// Who sends the request, and to whom we issued what it shows beside that. A proof that came with its head counts;
+    /// then what the venue's own protocol has as proof is a dummy, unless it is one of ours.
+    async fn who(
+        &self,
+        proved: Option<Principal>,
+        reading: &mut RestReading,
+    ) -> Result<(Principal, Option<Owner>), Why> {
         let house = &self.door.house;
         let venue = self.route.venue.name();
         match (proved, reading.shown.take()) {
-            (Some(who), Some(shown)) => {
+            (Some(who), Some(shown)) if who.method() != Method::NoAuth => {
                 let owner = house.trusted.local().and_then(|local| local.owner(&shown, venue, house.clock.now()));
-                match owner {
-                    Some(owner) if owner.client != *who.name() => Err(Why::CredentialField),
-                    _ => Ok(who),
-                }
+                Ok((who, owner))
             }
-            (Some(who), None) => Ok(who),
+            (Some(who), _) => Ok((who, None)),
             (None, Some(shown)) => {
                 let proof = Proof::shown_at(venue, shown);
                 let outcome = house.authenticate(&proof, self.connection.source, self.connection.peer).await;
-                outcome.map_err(|why| match why {
+                outcome.map(|who| (who, None)).map_err(|why| match why {
                     NotAuthenticated::Replayed | NotAuthenticated::NonceTooOld => Why::Replayed,
                     _ => Why::NotAuthenticated,
                 })
             }
             (None, None) if reading.handling == Handling::Public && self.policy.admits_anonymous(&self.route) => {
-                Ok(Principal::anonymous())
+                Ok((Principal::anonymous(), None))
             }
             (None, None) => Err(Why::NotAuthenticated),
         }
@@ -253,6 +282,11 @@ impl Asked<'_> {
     /// Passes the exchange's answer on: whole, where it is short, else as it comes in.
     async fn relay(&self, response: Response<AnswerBody>, scrub: Scrub, verdict: Option<Verdict>) -> Answer {
         let (head, body) = response.into_parts();
+        if head.status.is_informational() {
+            // A switch of protocols that nobody asked for.
+            let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
+            return own(&told, "upstream_protocol_error", "answered");
+        }
         let judge = verdict.map(|verdict| Judge::new(self.rest, head.status, verdict));
         let body = match Relayed::begin(body, scrub, judge).await {
             Ok(body) => body,
@@ -275,16 +309,18 @@ impl Asked<'_> {
 
     /// Refuses the request as the venue would.
     fn refuse(&self, why: Why, operation: &'static str, who: Option<&Principal>) -> Answer {
-        let lacking = if let Why::NotPermitted(right) = why { Some(right.word()) } else { None };
-        warn!(
-            peer = %self.connection.peer,
-            client = who.map(|who| who.name().as_str()),
-            route = ?self.route,
-            operation,
-            lacking,
-            reason = why.slug(),
-            "request refused"
-        );
+        if let Some(kept_back) = self.door.refusals.line(Instant::now()) {
+            warn!(
+                peer = %self.connection.peer,
+                client = who.map(|who| who.name().as_str()),
+                route = ?self.route,
+                operation,
+                lacking = if let Why::NotPermitted(right) = why { Some(right.word()) } else { None },
+                reason = why.slug(),
+                kept_back,
+                "request refused"
+            );
+        }
         own(&self.rest.refuse(Unanswered::Refused(why)), why.slug(), "not-sent")
     }
 

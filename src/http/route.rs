@@ -18,6 +18,8 @@ pub struct Routes {
 pub enum Entrance {
     /// One that leads everywhere: the name that the client asks for picks the venue.
     Names,
+    /// A tunnel that was opened for the one name that the client then asks for.
+    Tunnel,
     /// One that leads to one venue, whatever the client calls us.
     Port {
         /// The venue.
@@ -72,8 +74,8 @@ impl Routes {
     /// requests from another's.
     pub fn find(&self, entrance: &Entrance, host: &str, path: &str, is_upgrade: bool) -> Result<Route, NoRoute> {
         match *entrance {
-            Entrance::Names if self.is_own(host) => self.by_local_path(path, is_upgrade),
-            Entrance::Names => self.by_name(host, path, is_upgrade),
+            Entrance::Names | Entrance::Tunnel if self.is_own(host) => self.by_local_path(path, is_upgrade),
+            Entrance::Names | Entrance::Tunnel => self.by_name(host, path, is_upgrade),
             Entrance::Port { venue, endpoint } => {
                 let is_venue = is_name_of(venue, host);
                 if !is_venue && !self.is_own(host) {

@@ -5,6 +5,7 @@
 //! the socket.
 
 use super::refusal::Refusal;
+use super::stall::Stalling;
 use super::{Answer, Connection, Door, account_wish, head, principal};
 use crate::fresh::UnixMillis;
 use crate::identity::Principal;
@@ -110,9 +111,9 @@ struct Arriving {
 async fn run_session(house: Arc<House>, upgrade: OnUpgrade, arriving: Arriving) {
     let Arriving { session, connection, dialled, unproved } = arriving;
     let id = session.id();
-    match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stream>>) {
+    match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<Stalling<Stream>>>) {
         Ok(Ok(parts)) => {
-            let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf);
+            let (stream, read_ahead) = (parts.io.into_inner().into_inner(), parts.read_buf);
             let Connection { source, peer, .. } = *connection;
             let socket = ClientSocket { stream, read_ahead, source, peer, unproved };
             relay::run(house, session, socket, dialled).await;

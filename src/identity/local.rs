@@ -95,6 +95,14 @@ pub struct Owner {
     pub account: AccountName,
 }
 
+impl Owner {
+    /// True if the credential was issued to this client for this account. On a connection that is proved otherwise,
+    /// nothing else of ours has any business.
+    pub fn is(&self, client: &ClientName, account: Option<&AccountName>) -> bool {
+        self.client == *client && Some(&self.account) == account
+    }
+}
+
 /// The start of an API key's hash: enough to find a key by, for whoever has it, and nothing for anybody else.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash([u8; 4]);

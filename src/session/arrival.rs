@@ -98,7 +98,7 @@ impl Session {
         let venue = self.route.venue.name();
         let owner = self.rules.trusted.local().and_then(|local| local.owner(shown, venue, now));
         let Some(owner) = owner else { return Shown::Known };
-        if owner.client != *permit.client() || Some(&owner.account) != permit.account() {
+        if !owner.is(permit.client(), permit.account()) {
             return Shown::Foreign;
         }
         self.known_token = token.cloned();

@@ -170,6 +170,10 @@ pub trait Rest: Sync {
     /// Reads a request once.
     fn read(&self, request: &RestRequest) -> Result<RestReading, Refusal>;
 
+    /// True if a request with these headers may carry the venue's own proof of who is calling. A request that does not,
+    /// and that nothing else proves, is not worth reading.
+    fn may_prove(&self, headers: &HeaderMap) -> bool;
+
     /// Signs a request anew. Nothing that authenticates its client is left in it.
     fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest;
 

@@ -39,17 +39,12 @@ impl Judge {
         }
     }
 
+    /// Says what the answer meant, once it is whole or its start is long enough. Of one that was cut off before,
+    /// nothing is known.
     fn conclude(&mut self) {
         if let Some(verdict) = self.verdict.take() {
             verdict.tell(self.rest.outcome(self.status.as_u16(), &self.start));
         }
-    }
-}
-
-impl Drop for Judge {
-    /// However the body ended, what came of it counts.
-    fn drop(&mut self) {
-        self.conclude();
     }
 }
 
@@ -79,6 +74,7 @@ impl Relayed {
                     }
                 }
                 None => {
+                    relayed.judge.iter_mut().for_each(Judge::conclude);
                     let mut whole = std::mem::take(&mut relayed.held);
                     relayed.scrub.overwrite(&mut whole);
                     return Ok(Either::Left(Full::new(whole.freeze())));
@@ -124,7 +120,10 @@ impl Body for Relayed {
                     }
                 }
                 Some(Err(cut)) => return Poll::Ready(Some(Err(cut))),
-                None => this.is_over = true,
+                None => {
+                    this.is_over = true;
+                    this.judge.iter_mut().for_each(Judge::conclude);
+                }
             }
         }
     }

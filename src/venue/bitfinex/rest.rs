@@ -22,7 +22,7 @@ use crate::venue::rest::{
 };
 use crate::venue::wire::json::{self, Array, Document};
 use crate::venue::{ClientLogin, LoginOutcome, Refusal, SignatureScheme, SignedLogin, SignedRequest};
-use http::Method;
+use http::{HeaderMap, Method};
 
 /// The headers of a signed request.
 const SIGNED_HEADERS: &[&str] = &["bfx-apikey", "bfx-nonce", "bfx-signature"];
@@ -47,6 +47,10 @@ impl Rest for Bitfinex {
             }
             RestRow::Get | RestRow::Post(..) => Err(Refusal::Unknown),
         }
+    }
+
+    fn may_prove(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key("bfx-apikey")
     }
 
     fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest {

@@ -22,7 +22,7 @@ use crate::venue::wire::json;
 use crate::venue::{ClientLogin, LoginOutcome, Refusal, SignatureScheme, SignedLogin, SignedRequest};
 use base64::Engine as _;
 use body::Body;
-use http::Method;
+use http::{HeaderMap, Method};
 use std::time::Duration;
 
 impl Rest for Kraken {
@@ -47,6 +47,10 @@ impl Rest for Kraken {
             body: Vec::new(),
             content_type: None,
         })
+    }
+
+    fn may_prove(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key("api-key")
     }
 
     fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest {
