@@ -106,7 +106,7 @@ enum LogFormat {
 enum Command {
     /// Start the proxy (the default)
     Serve,
-    /// Watch two bots without credentials trade on two simulated exchanges, frame by frame
+    /// Watch three bots without credentials trade on two simulated exchanges, message by message
     #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Check the configuration, the secrets that it names and the certificates, and start nothing
