@@ -1,7 +1,9 @@
 //! The built program, as a user runs it: in a folder, with arguments and signals; its output and its exit code.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by test programs that use a part each")]
 
+use crate::house::Folder;
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,20 @@ pub(crate) fn countersign(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
+}
+
+/// A folder with the repository's proxy.toml in it, but for its fixed ports: tests run side by side.
+pub(crate) fn user_folder() -> Folder {
+    let folder = Folder::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
+    let mut text = fs::read_to_string(file).unwrap();
+    for port in ["8601", "8602", "8603", "8444"] {
+        let (fixed, free) = (format!("address = \"127.0.0.1:{port}\""), "address = \"127.0.0.1:0\"");
+        assert!(text.contains(&fixed), "proxy.toml has no {fixed}");
+        text = text.replace(&fixed, free);
+    }
+    fs::write(folder.path().join("proxy.toml"), text).unwrap();
+    folder
 }
 
 /// How a command ended.
