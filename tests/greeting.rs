@@ -9,7 +9,6 @@ use house::Folder;
 use libraries::is_skipped;
 use program::{Outcome, PATIENCE, Program, Serving, finish, user_folder};
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -88,15 +87,8 @@ struct Desk {
 impl Desk {
     fn open() -> Self {
         let folder = user_folder();
-        // `countersign run` finds the proxy by this address, so it has to be in the file.
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let file = folder.path().join("proxy.toml");
-        let text = fs::read_to_string(&file).unwrap();
-        let own = text.replace("# address = \"127.0.0.1:9443\"", &format!("address = \"{admin}\""));
-        assert_ne!(own, text);
-        fs::write(&file, own).unwrap();
         fs::write(folder.path().join("my_bot.py"), MY_BOT).unwrap();
-        let mut proxy = Serving::open(folder.path(), &["--set", &format!("admin.address={admin}")]);
+        let mut proxy = Serving::open_findable(folder.path());
         proxy.program.line_where(|line| line.contains("Paste this"));
         Self { folder, said: proxy.program.output(), _proxy: proxy }
     }

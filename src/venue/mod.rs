@@ -31,8 +31,8 @@ macro_rules! venues {
 }
 
 venues! {
-    kraken::Kraken, "Kraken Spot: WebSocket v2 and v1, public and private";
-    bitfinex::Bitfinex, "Bitfinex: WebSocket v2, public and private";
+    kraken::Kraken, "Kraken Spot: REST, WebSocket v2 and v1, public and private";
+    bitfinex::Bitfinex, "Bitfinex: REST v2 and WebSocket v2, public and private";
     plain::Plain, "any WebSocket server of your own, with an optional bearer token";
 }
 

@@ -5,7 +5,7 @@ use crate::house::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -175,6 +175,17 @@ impl Serving {
         };
         let (address, admin) = (field("address="), field("admin="));
         Self { program, folder: folder.to_owned(), address, admin }
+    }
+
+    /// Starts it with an admin address that stands in the file, by which `countersign run` and `env` find it.
+    pub(crate) fn open_findable(folder: &Path) -> Self {
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let file = folder.join("proxy.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let own = text.replace("# address = \"127.0.0.1:9443\"", &format!("address = \"{admin}\""));
+        assert_ne!(own, text, "proxy.toml does not show the admin address");
+        fs::write(&file, own).unwrap();
+        Self::open(folder, &["--set", &format!("admin.address={admin}")])
     }
 
     /// The status and body of an answer of the admin listener.
