@@ -26,6 +26,21 @@ answer = urllib.request.urlopen(urllib.request.Request(place + path, body.encode
 print(json.load(answer), answer.headers["countersign-upstream"])
 "#;
 
+#[test]
+fn serve_makes_certificates_and_says_how_to_connect() {
+    let folder = user_folder();
+    let mut proxy = Serving::open(folder.path(), &[]);
+    proxy.program.line_where(|line| line.contains("Paste this"));
+    let said = proxy.program.output();
+    for file in ["ca.pem", "server.pem", "client-ca.pem", "bot-a.pem", "client-jwt.key"] {
+        assert!(folder.path().join("certs").join(file).exists(), "{file}");
+        assert!(said.lines().any(|line| line.contains(file) && line.ends_with("created")), "{file}: {said}");
+    }
+    for path in ["/kraken/v2", "/bitfinex/v2"] {
+        assert!(said.contains(&format!("wss://localhost:{}{path}", proxy.address.port())), "{said}");
+    }
+}
+
 // ---- For a bot that nobody changes ----------------------------------------------------------------------------------
 
 #[test]

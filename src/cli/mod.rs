@@ -26,7 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Countersign: bots connect here without credentials; it signs their requests and opens their sockets with the real key.
+/// Countersign: bots connect here without credentials; it signs for them with the real key.
 ///
 /// Try it with no account at all:
 ///   countersign demo
