@@ -17,7 +17,8 @@ COPY --from=build --chown=nonroot:nonroot /state /var/lib/countersign
 USER nonroot
 # Configuration at /etc/countersign/proxy.toml, secrets as files. Keep the volume: the nonce mark is in it.
 VOLUME /var/lib/countersign
-EXPOSE 8443
+# The main listener, and those of `[[ports]]` where `proxy.toml` has them on 0.0.0.0.
+EXPOSE 8443 8601 8602 8603
 # Both `serve` and `healthcheck` read ./proxy.toml: mount it here.
 WORKDIR /etc/countersign
 ENV COUNTERSIGN__LISTEN__ADDRESS=0.0.0.0:8443 \

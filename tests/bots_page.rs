@@ -47,13 +47,20 @@ fn every_block_that_says_it_is_tested_is_marked() {
 }
 
 async fn run_all(target: Target) {
+    // All of this blocks the thread that the exchanges run on: a bot that is under way would wait for its handshake.
+    let mut prepared = Vec::new();
+    for block in blocks() {
+        let door = Door::open(target, block.venue).await;
+        let command = command(&block, &door, target);
+        prepared.push((block, door, command));
+    }
     // Side by side: they mostly wait, as the exchanges' limits want it.
-    futures_util::future::join_all(blocks().iter().map(|block| run(block, target))).await;
+    let running = prepared.into_iter().map(|(block, door, command)| run(block, door, command, target));
+    futures_util::future::join_all(running).await;
 }
 
-async fn run(block: &Block, target: Target) {
-    let door = Door::open(target, block.venue).await;
-    let (is_well, said, complaints) = door::finish(command(block, &door)).await;
+async fn run(block: Block, door: Door, command: tokio::process::Command, target: Target) {
+    let (is_well, said, complaints) = door::finish(command).await;
     assert!(is_well, "{block:?}\n{said}{complaints}");
     assert!(!said.trim().is_empty() && !said.contains("EAPI:"), "{block:?}\n{said}{complaints}");
     let record = door.record();
@@ -80,7 +87,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// Runs a block with the page's places and paths replaced by those of the door, and nothing else.
-fn command(block: &Block, door: &Door) -> tokio::process::Command {
+fn command(block: &Block, door: &Door, target: Target) -> tokio::process::Command {
     let place = |port: u16| format!("localhost:{port}");
     let code = block.code.replace("certs/ca.pem", &door.ca.display().to_string());
     let code = code.replace("localhost:8601", &place(door.address.port()));
@@ -88,9 +95,10 @@ fn command(block: &Block, door: &Door) -> tokio::process::Command {
     let code = code.replace("localhost:8603", &place(door.address.port()));
     let program = interpreter(block.library);
     let (folder, name) = match block.language {
-        "js" => (program.1, "page.mjs"),
+        // Beside its modules, which all doors share: the two tests run side by side.
+        "js" => (program.1, format!("page-{target:?}.mjs")),
         // Beside the authority, in a folder that only this door has.
-        _ => (door.ca.parent().unwrap().to_owned(), "page.py"),
+        _ => (door.ca.parent().unwrap().to_owned(), "page.py".to_owned()),
     };
     let script = folder.join(name);
     std::fs::write(&script, code).unwrap();

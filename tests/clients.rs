@@ -52,28 +52,6 @@ async fn websockets_trades_under_the_exchange_s_own_name() {
 }
 
 #[tokio::test]
-async fn the_bot_of_the_readme_runs_as_it_is_written() {
-    if is_skipped("the_bot_of_the_readme_runs_as_it_is_written") {
-        return;
-    }
-    let house = House::open().await;
-    let readme = include_str!("../README.md");
-    let bot = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a bot in Python");
-    let bot = bot.replace("localhost:8443", &format!("localhost:{}", house.address().port()));
-    let output = tokio::process::Command::new(libraries::websockets().program)
-        .args(["-c", &bot])
-        .env("SSL_CERT_FILE", house.certs().join("ca.pem"))
-        .env("TOKEN", house.token("bot-a"))
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains(r#""type":"connected""#), "{said}");
-    assert_flawless(house.kraken());
-}
-
-#[tokio::test]
 async fn websockets_is_told_that_a_token_is_bad() {
     if !is_skipped("websockets_is_told_that_a_token_is_bad") {
         be_refused(&libraries::websockets()).await;

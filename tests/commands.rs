@@ -2,14 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod house;
-mod libraries;
 mod program;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use house::{Folder, Socket};
-use libraries::is_skipped;
-use program::{Outcome, PATIENCE, Program, Serving, countersign, finish, run};
+use program::{PATIENCE, Program, Serving, countersign, run, user_folder};
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,7 +17,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,52 +31,6 @@ const COMMANDS: [&str; 10] =
     ["serve", "demo", "check", "certs", "token", "key", "run", "env", "simulate", "healthcheck"];
 
 // ---- serve ----------------------------------------------------------------------------------------------------------
-
-#[test]
-fn serve_makes_certificates_and_says_how_to_connect() {
-    let folder = user_folder();
-    let mut proxy = Serving::open(folder.path(), &[]);
-    proxy.program.line_where(|line| line.contains("Paste this"));
-    let said = proxy.program.output();
-    for file in ["ca.pem", "server.pem", "client-ca.pem", "bot-a.pem", "client-jwt.key"] {
-        assert!(folder.path().join("certs").join(file).exists(), "{file}");
-        assert!(said.lines().any(|line| line.contains(file) && line.ends_with("created")), "{file}: {said}");
-    }
-    for path in ["/kraken/v2", "/bitfinex/v2"] {
-        assert!(said.contains(&format!("wss://localhost:{}{path}", proxy.address.port())), "{said}");
-    }
-}
-
-#[test]
-fn the_line_to_paste_logs_a_bot_in() {
-    if is_skipped("the_line_to_paste_logs_a_bot_in") {
-        return;
-    }
-    let python = libraries::websockets().program;
-    let folder = user_folder();
-    let mut proxy = Serving::open(folder.path(), &[]);
-    let pasted = line_to_paste(&mut proxy.program);
-    let answer = paste(&pasted, folder.path(), &python);
-    assert!(answer.stdout.contains(r#""type":"connected""#), "{answer:?}");
-    assert!(answer.stdout.contains(r#""client_id":"bot-a""#), "{answer:?}");
-}
-
-#[test]
-fn the_line_to_paste_works_with_a_configuration_from_elsewhere() {
-    if is_skipped("the_line_to_paste_works_with_a_configuration_from_elsewhere") {
-        return;
-    }
-    let python = libraries::websockets().program;
-    let (folder, elsewhere) = (user_folder(), Folder::new());
-    let place = folder.path().join("a folder");
-    fs::create_dir(&place).unwrap();
-    fs::rename(folder.path().join("proxy.toml"), place.join("desk.toml")).unwrap();
-    let file = place.join("desk.toml");
-    let mut proxy = Serving::open(elsewhere.path(), &["--config", file.to_str().unwrap()]);
-    let pasted = line_to_paste(&mut proxy.program);
-    let answer = paste(&pasted, elsewhere.path(), &python);
-    assert!(answer.stdout.contains(r#""type":"connected""#), "{answer:?}\n{pasted}");
-}
 
 #[test]
 fn a_running_proxy_is_healthy_and_ready() {
@@ -534,9 +486,6 @@ fn a_simulator_says_why_it_does_not_start() {
     assert!(!refused.stderr.contains(CANARY));
 }
 
-// ---- helpers --------------------------------------------------------------------------------------------------------
-
-/// A folder with the repository's proxy.toml in it.
 #[test]
 fn a_reader_of_the_log_that_stalls_is_not_waited_for() {
     let folder = user_folder();
@@ -571,11 +520,7 @@ fn a_reader_of_the_log_that_stalls_is_not_waited_for() {
     proxy.wait().unwrap();
 }
 
-fn user_folder() -> Folder {
-    let folder = Folder::new();
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml"), folder.path().join("proxy.toml")).unwrap();
-    folder
-}
+// ---- helpers --------------------------------------------------------------------------------------------------------
 
 /// Changes the first place of proxy.toml that reads like this.
 fn edit(folder: &Path, from: &str, to: &str) {
@@ -583,23 +528,6 @@ fn edit(folder: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(from), "proxy.toml has no {from}");
     fs::write(&file, text.replacen(from, to, 1)).unwrap();
-}
-
-/// What `serve` tells a person to paste.
-fn line_to_paste(program: &mut Program) -> String {
-    program.line_where(|line| line.contains("Paste this"));
-    program.line_where(|line| line.ends_with('\''));
-    let said = program.output();
-    let (_, pasted) = said.split_once("install websockets`):\n").unwrap();
-    pasted.to_owned()
-}
-
-/// Pastes it into a shell that has a Python with `websockets`.
-fn paste(text: &str, folder: &Path, python: &Path) -> Outcome {
-    let path = format!("{}:{}", python.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let mut shell = Command::new("sh");
-    shell.args(["-c", text]).current_dir(folder).env_clear().env("PATH", path);
-    finish(&mut shell, PATIENCE)
 }
 
 fn token(folder: &Path, arguments: &[&str]) -> String {

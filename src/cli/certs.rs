@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// Make the development certificates that are missing
 ///
 /// An authority of your own, a server certificate for localhost and the venues' names, client certificates, the
-/// secret that signs client tokens, and the master key of local keys. What is there and good is kept. Give every client `ca.pem` to trust:
+/// secret that signs client tokens, and the master key of local keys. What is there and good is kept. Give every
+/// client `ca.pem` to trust:
 ///   SSL_CERT_FILE=certs/ca.pem   NODE_EXTRA_CA_CERTS=certs/ca.pem   REQUESTS_CA_BUNDLE=certs/ca.pem
 #[derive(Args)]
 #[command(verbatim_doc_comment)]

@@ -26,7 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Countersign: bots connect here without credentials; it opens the exchange's socket with the real key.
+/// Countersign: bots connect here without credentials; it signs for them with the real key.
 ///
 /// Try it with no account at all:
 ///   countersign demo
@@ -106,7 +106,7 @@ enum LogFormat {
 enum Command {
     /// Start the proxy (the default)
     Serve,
-    /// Watch two bots without credentials trade on two simulated exchanges, frame by frame
+    /// Watch three bots without credentials trade on two simulated exchanges, message by message
     #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Check the configuration, the secrets that it names and the certificates, and start nothing

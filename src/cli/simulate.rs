@@ -5,6 +5,7 @@ use super::stop::Stop;
 use super::{Exit, assemble, logs};
 use crate::simulator::{Direction, Entry, Kind, Options, SimKey, bitfinex, kraken};
 use clap::{Args, ValueEnum};
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -157,7 +158,6 @@ pub(super) fn line(entry: &Entry) -> Option<String> {
 
 /// The text with every key, signature and token cut to its first characters.
 pub(super) fn shortened(text: &str) -> String {
-    const SHOWN: usize = 6;
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
     let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\""];
@@ -165,16 +165,19 @@ pub(super) fn shortened(text: &str) -> String {
         let (before, value) = rest.split_at(at + name.len());
         short.push_str(before);
         let end = value.find('"').unwrap_or(value.len());
-        match value.char_indices().nth(SHOWN) {
-            Some((cut, _)) if cut < end => {
-                short.push_str(&value[..cut]);
-                short.push('…');
-            }
-            _ => short.push_str(&value[..end]),
-        }
+        short.push_str(&cut(&value[..end]));
         rest = &value[end..];
     }
     short + rest
+}
+
+/// The first characters of a key, signature or token.
+pub(super) fn cut(value: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 6;
+    match value.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &value[..end])),
+        None => Cow::Borrowed(value),
+    }
 }
 
 #[cfg(test)]

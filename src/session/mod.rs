@@ -1,6 +1,7 @@
 //! One client and one exchange: what happens next. The only place where a message's rights are checked.
 //!
-//! Pure: [`Event`]s and the time in, [`Action`]s out. The relay owns the sockets and does the actions.
+//! Pure: [`Event`]s and the time in, [`Action`]s out. The relay owns the sockets and does the actions. Not for REST
+//! requests: each of those is judged by itself, in `http`.
 //!
 //! ```text
 //!            unproved ──login──> judging ──permit──> dialling ──open──> logging in ──ready──> open

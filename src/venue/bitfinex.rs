@@ -1,4 +1,4 @@
-//! Bitfinex: WebSocket v2, public and private.
+//! Bitfinex: REST v2 and WebSocket v2, public and private.
 //!
 //! One login per socket: an `auth` event, signed over a nonce that it shares with the REST calls of the key.
 //! A client's own `auth` is consumed and answered here; `filter`, `dms`, `calc` and `subId` are carried over.

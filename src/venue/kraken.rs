@@ -1,7 +1,7 @@
-//! Kraken Spot: WebSocket v2 and v1, public and private, and the REST call that buys its token.
+//! Kraken Spot: REST, WebSocket v2 and v1, public and private, and the REST call that buys the sockets' token.
 //!
-//! No login message: the token stands in every private message (v2 `params.token`, v1 `subscription.token` or `token`), and nowhere else. A socket
-//! keeps the token that it first used until the exchange refuses it.
+//! No login message: the token stands in every private message (v2 `params.token`, v1 `subscription.token` or `token`),
+//! and nowhere else. A socket keeps the token that it first used until the exchange refuses it.
 //!
 //! Sources: docs.kraken.com, "Websocket API v2 / Introduction", "Authentication" and "Rest authentication".
 

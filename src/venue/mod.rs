@@ -1,9 +1,10 @@
-//! What is true of an exchange, whoever talks to it: one [`Venue`] each, and one [`Dialect`] per conversation.
+//! What is true of an exchange, whoever talks to it: one [`Venue`] each, its REST API ([`rest`]), and one [`Dialect`]
+//! per conversation.
 //!
 //! Everything here is pure: messages and time in, [`Step`]s out; no socket, clock, task or file. That is what
 //! makes a venue testable by a transcript and readable beside the exchange's documentation.
 //!
-//! A new exchange is one file, one transcript fixture under `tests/transcripts`, and one row in `venues!` below.
+//! A new exchange is one module, one transcript fixture under `tests/transcripts`, and one row in `venues!` below.
 
 use crate::credential::{KeyShape, SecretFormat, Signer};
 use crate::fresh::{Fresh, Nonce, NonceUnit, TokenId, UnixMillis};
@@ -31,8 +32,8 @@ macro_rules! venues {
 }
 
 venues! {
-    kraken::Kraken, "Kraken Spot: WebSocket v2 and v1, public and private";
-    bitfinex::Bitfinex, "Bitfinex: WebSocket v2, public and private";
+    kraken::Kraken, "Kraken Spot: REST, WebSocket v2 and v1, public and private";
+    bitfinex::Bitfinex, "Bitfinex: REST v2 and WebSocket v2, public and private";
     plain::Plain, "any WebSocket server of your own, with an optional bearer token";
 }
 

@@ -1,9 +1,11 @@
 //! The built program, as a user runs it: in a folder, with arguments and signals; its output and its exit code.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by test programs that use a part each")]
 
+use crate::house::Folder;
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -22,6 +24,20 @@ pub(crate) fn countersign(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
+}
+
+/// A folder with the repository's proxy.toml in it, but for its fixed ports: tests run side by side.
+pub(crate) fn user_folder() -> Folder {
+    let folder = Folder::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
+    let mut text = fs::read_to_string(file).unwrap();
+    for port in ["8601", "8602", "8603", "8444"] {
+        let (fixed, free) = (format!("address = \"127.0.0.1:{port}\""), "address = \"127.0.0.1:0\"");
+        assert!(text.contains(&fixed), "proxy.toml has no {fixed}");
+        text = text.replace(&fixed, free);
+    }
+    fs::write(folder.path().join("proxy.toml"), text).unwrap();
+    folder
 }
 
 /// How a command ended.
@@ -159,6 +175,17 @@ impl Serving {
         };
         let (address, admin) = (field("address="), field("admin="));
         Self { program, folder: folder.to_owned(), address, admin }
+    }
+
+    /// Starts it with an admin address that stands in the file, by which `countersign run` and `env` find it.
+    pub(crate) fn open_findable(folder: &Path) -> Self {
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let file = folder.join("proxy.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let own = text.replace("# address = \"127.0.0.1:9443\"", &format!("address = \"{admin}\""));
+        assert_ne!(own, text, "proxy.toml does not show the admin address");
+        fs::write(&file, own).unwrap();
+        Self::open(folder, &["--set", &format!("admin.address={admin}")])
     }
 
     /// The status and body of an answer of the admin listener.

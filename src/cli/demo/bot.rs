@@ -18,12 +18,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long an answer may take before the demo is said to have failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the bot proves itself with.
 pub(super) enum Proof {
     Token(String),
     Certificate(&'static str),
+    /// Its messages prove who it is, in the exchange's own protocol.
+    Nothing,
 }
 
 pub(super) struct Bot {
@@ -39,6 +41,23 @@ pub(super) fn certificates(config: &Config, folder: &Path) -> Result<(), Exit> {
     certs::ensure(&wanted, Clock::System.now()).map(drop).map_err(Exit::failed)
 }
 
+/// Trusts the proxy's authority alone, and shows a certificate if it is given the name of one.
+pub(super) fn connector(certs: &Path, certificate: Option<&str>) -> Result<Connector, Exit> {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(certs.join("ca.pem")).map_err(Exit::failed)?;
+    roots.add(authority).map_err(Exit::failed)?;
+    let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let leaf = CertificateDer::from_pem_file(certs.join(format!("{name}.pem"))).map_err(Exit::failed)?;
+            let key = PrivateKeyDer::from_pem_file(certs.join(format!("{name}.key"))).map_err(Exit::failed)?;
+            builder.with_client_auth_cert(vec![leaf], key).map_err(Exit::failed)?
+        }
+    };
+    Ok(Connector::new(Arc::new(config)))
+}
+
 impl Bot {
     /// Connects to the proxy under a host name and path, trusting its authority alone.
     pub(super) async fn connect(
@@ -48,21 +67,14 @@ impl Bot {
         path: &str,
         proof: Proof,
     ) -> Result<Self, Exit> {
-        let mut roots = rustls::RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(certs.join("ca.pem")).map_err(Exit::failed)?;
-        roots.add(authority).map_err(Exit::failed)?;
-        let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
-        let config = match &proof {
-            Proof::Token(_) => builder.with_no_client_auth(),
-            Proof::Certificate(name) => {
-                let leaf = CertificateDer::from_pem_file(certs.join(format!("{name}.pem"))).map_err(Exit::failed)?;
-                let key = PrivateKeyDer::from_pem_file(certs.join(format!("{name}.key"))).map_err(Exit::failed)?;
-                builder.with_client_auth_cert(vec![leaf], key).map_err(Exit::failed)?
-            }
+        let certificate = match &proof {
+            Proof::Certificate(name) => Some(*name),
+            Proof::Token(_) | Proof::Nothing => None,
         };
+        let connector = connector(certs, certificate)?;
         let tcp = TcpStream::connect(proxy).await.map_err(Exit::failed)?;
         let name = ServerName::try_from(host.to_owned()).map_err(Exit::failed)?;
-        let stream = Connector::new(Arc::new(config)).connect(name, tcp).await.map_err(Exit::failed)?;
+        let stream = connector.connect(name, tcp).await.map_err(Exit::failed)?;
         let upgrade = tokio_tungstenite::client_async(format!("wss://{host}{path}"), stream);
         let (socket, _) = tokio::time::timeout(PATIENCE, upgrade).await.map_err(Exit::failed)?.map_err(Exit::failed)?;
         Ok(Self { socket, proof })
@@ -72,7 +84,7 @@ impl Bot {
     pub(super) fn login(&self) -> Option<String> {
         match &self.proof {
             Proof::Token(token) => Some(format!(r#"{{"type":"auth","token":"{token}"}}"#)),
-            Proof::Certificate(_) => None,
+            Proof::Certificate(_) | Proof::Nothing => None,
         }
     }
 

@@ -22,8 +22,11 @@ fn the_checked_in_file_loads_from_the_working_directory_and_needs_no_secrets_of_
     let config = load(None, &[], std::iter::empty(), &known()).expect("no mistakes");
     assert!(config.accounts.iter().all(|account| account.keys == Keys::Simulated));
     assert!(config.accounts.iter().all(|account| account.upstream == Upstream::Simulator));
-    assert_eq!(config.grants.len(), 8);
-    assert!(config.listen.address.ip().is_loopback() && config.admin_address.ip().is_loopback());
+    assert_eq!(config.grants.len(), 9);
+    let addresses = [config.listen.address, config.admin_address].into_iter().chain(config.connect_address);
+    let addresses: Vec<_> = addresses.chain(config.ports.iter().map(|port| port.address)).collect();
+    assert!(addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+    assert_eq!(addresses.len(), 6, "the main listener, the admin's, CONNECT and three ports");
 }
 
 #[test]
