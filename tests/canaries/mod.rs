@@ -6,6 +6,9 @@
     reason = "shared by test programs that use a part each, and say what went wrong by where they panic"
 )]
 
+pub(crate) mod market;
+pub(crate) mod parrot;
+
 use crate::house::{Folder, PATIENCE, now};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -15,17 +18,19 @@ use countersign::names::ClientName;
 use countersign::secret::Secret;
 use countersign::simulator::kraken::Kraken;
 use countersign::simulator::{Direction, Options, Running, SimKey, kraken};
-use countersign::tls::{Certificates, ServerSettings};
+use countersign::tls::{Acceptor, Certificates, ServerSettings};
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -38,9 +43,12 @@ pub(crate) const API_KEY: &str = "CANARYuDqV5oF8mCh3TbLzA1eRwXn7Ks2Jg4Pi6Yt9Qv0a
 pub(crate) const API_SECRET: &str =
     "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==";
 
-/// What must not be seen, under the name that a failure may say.
+/// How a spelling begins, by which it is looked for: there are thousands, and megabytes to search.
+const START_BYTES: usize = 8;
+
+/// What must not be seen, under the name that a failure may say: every spelling, by its start.
 #[derive(Default)]
-pub(crate) struct Secrets(Vec<(String, Vec<u8>)>);
+pub(crate) struct Secrets(HashMap<[u8; START_BYTES], Vec<(String, Vec<u8>)>>);
 
 impl Secrets {
     /// A secret in every spelling in which it could come out.
@@ -60,13 +68,21 @@ impl Secrets {
             forms.push(("URL", url_encoded(text).into_bytes()));
             forms.push(("url", url_encoded(text).replace("%2F", "%2f").replace("%2B", "%2b").into_bytes()));
         }
-        self.0.extend(forms.into_iter().map(|(form, bytes)| (format!("{name}, {form}"), bytes)));
+        for (form, bytes) in forms {
+            let start = *bytes.first_chunk().expect("shorter ones are found by accident");
+            self.0.entry(start).or_default().push((format!("{name}, {form}"), bytes));
+        }
     }
 
     /// The names of those that are in there.
     pub(crate) fn seen_in(&self, haystack: &[u8]) -> Vec<&str> {
-        let seen = |needle: &[u8]| memchr::memmem::find(haystack, needle).is_some();
-        self.0.iter().filter(|(_, needle)| seen(needle)).map(|(name, _)| name.as_str()).collect()
+        let mut seen = Vec::new();
+        for (at, start) in haystack.windows(START_BYTES).enumerate() {
+            let Some(spellings) = self.0.get(start) else { continue };
+            let there = spellings.iter().filter(|(_, bytes)| haystack[at..].starts_with(bytes));
+            seen.extend(there.map(|(name, _)| name.as_str()));
+        }
+        seen
     }
 
     pub(crate) fn assert_not_in(&self, place: &str, haystack: &[u8]) {
@@ -99,6 +115,21 @@ impl Printed {
         Self { name, text, reading }
     }
 
+    /// Waits for so many lines that fit, among all that came.
+    async fn lines_where(&self, count: usize, fits: impl Fn(&str) -> bool) -> String {
+        let started = Instant::now();
+        loop {
+            let text = String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned();
+            let whole_lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if let Some(line) = whole_lines.filter(|line| fits(line)).nth(count - 1) {
+                return line.to_owned();
+            }
+            assert!(!self.reading.is_finished(), "it ended: {text}");
+            assert!(started.elapsed() < PATIENCE, "the line does not come: {text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) fn into_all(self) -> (&'static str, Vec<u8>) {
         self.reading.join().unwrap();
         let text = std::mem::take(&mut *self.text.lock().unwrap());
@@ -108,11 +139,22 @@ impl Printed {
 
 /// The program, running, with everything that it prints.
 pub(crate) struct Proxy {
-    child: Child,
-    address: SocketAddr,
+    process: Process,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
     printed: [Printed; 2],
-    folder: Folder,
+    pub(crate) folder: Folder,
+}
+
+/// A process that ends with its test, however that ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 pub(crate) fn program() -> Command {
@@ -123,16 +165,32 @@ pub(crate) fn program() -> Command {
 
 impl Proxy {
     pub(crate) async fn start(format: &str, exchange: &Exchange) -> Self {
+        Self::serve(format, |folder| exchange.config(folder)).await
+    }
+
+    /// Starts it in a folder of its own, with this configuration.
+    pub(crate) async fn serve(format: &str, config: impl FnOnce(&Path) -> String) -> Self {
         let folder = Folder::new();
         let file = folder.path().join("proxy.toml");
-        std::fs::write(&file, exchange.config(folder.path())).unwrap();
+        std::fs::write(&file, config(folder.path())).unwrap();
         let arguments = ["serve", "--log-format", format, "--log-level", "trace", "--config"];
-        let mut child = program().args(arguments).arg(&file).spawn().unwrap();
-        let stdout = Printed::collect("stdout", child.stdout.take().unwrap());
-        let stderr = Printed::collect("stderr", child.stderr.take().unwrap());
-        let (address, admin) = listening(&stderr.text, &mut child).await;
+        let mut process = Process(program().args(arguments).arg(&file).spawn().unwrap());
+        let stdout = Printed::collect("stdout", process.0.stdout.take().unwrap());
+        let stderr = Printed::collect("stderr", process.0.stderr.take().unwrap());
+        let line = stderr.lines_where(1, |line| line.contains("listening")).await;
+        let [address, admin] = addresses(&line).try_into().unwrap();
         let printed = [stdout, stderr];
-        Self { child, address, admin, printed, folder }
+        Self { process, address, admin, printed, folder }
+    }
+
+    /// Waits for a line of the log that fits.
+    pub(crate) async fn line_where(&self, fits: impl Fn(&str) -> bool) -> String {
+        self.lines_where(1, fits).await
+    }
+
+    /// Waits for so many lines of the log that fit, and gives back the last of them.
+    pub(crate) async fn lines_where(&self, count: usize, fits: impl Fn(&str) -> bool) -> String {
+        self.printed[1].lines_where(count, fits).await
     }
 
     pub(crate) fn jwt_secret(&self) -> Vec<u8> {
@@ -148,11 +206,15 @@ impl Proxy {
     }
 
     pub(crate) async fn tls(&self) -> TlsStream<TcpStream> {
+        self.tls_over(TcpStream::connect(self.address).await.unwrap(), "localhost").await
+    }
+
+    /// TLS to it under a host name, over a connection that is there.
+    pub(crate) async fn tls_over(&self, tcp: TcpStream, name: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.folder.path().join("certs/ca.pem")).unwrap()).unwrap();
         let settings = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let tcp = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(Arc::new(settings)).connect(name, tcp).await.unwrap()
     }
 
@@ -194,54 +256,66 @@ impl Proxy {
 
     /// Sends a raw request, and gives back the whole answer.
     pub(crate) async fn request(&self, request: &str) -> Vec<u8> {
-        let mut stream = self.tls().await;
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the proxy hangs");
-        answer
+        whole_answer(self.tls().await, request).await
+    }
+
+    /// The same under a host name.
+    pub(crate) async fn request_at(&self, host: &str, request: &str) -> Vec<u8> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        whole_answer(self.tls_over(tcp, host).await, request).await
     }
 
     pub(crate) async fn admin(&self, path: &str) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the proxy hangs");
-        answer
+        let stream = TcpStream::connect(self.admin).await.unwrap();
+        whole_answer(stream, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
     }
 
     pub(crate) fn command_line(&self) -> Vec<u8> {
-        std::fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap()
+        std::fs::read(format!("/proc/{}/cmdline", self.process.0.id())).unwrap()
+    }
+
+    /// Its environment. None: the kernel shows it to nobody but root, since the process is not dumpable.
+    pub(crate) fn environment(&self) -> Option<Vec<u8>> {
+        match std::fs::read(format!("/proc/{}/environ", self.process.0.id())) {
+            Ok(environment) => Some(environment),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).unwrap();
     }
 
     /// Ends it with SIGTERM, and gives back what it printed.
-    pub(crate) fn stop(mut self) -> (Vec<(&'static str, Vec<u8>)>, Folder) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    pub(crate) fn stop(self) -> (Vec<(&'static str, Vec<u8>)>, Folder) {
+        self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits for its end, which was asked for, and gives back what it printed.
+    pub(crate) fn ended(mut self) -> (Vec<(&'static str, Vec<u8>)>, Folder) {
+        assert_eq!(self.process.0.wait().unwrap().code(), Some(0));
         (self.printed.map(Printed::into_all).into(), self.folder)
     }
 }
 
-/// Waits for the line that says where it listens: `address` and `admin`, in whichever format.
-pub(crate) async fn listening(stderr: &Mutex<Vec<u8>>, child: &mut Child) -> (SocketAddr, SocketAddr) {
-    let started = Instant::now();
-    loop {
-        let text = String::from_utf8_lossy(&stderr.lock().unwrap()).into_owned();
-        let mut whole_lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        if let Some(line) = whole_lines.find(|line| line.contains("listening")) {
-            let is_of_address = |letter: char| letter.is_ascii_digit() || ".:".contains(letter);
-            let mut addresses = line.match_indices("127.0.0.1:").filter_map(|(at, _)| {
-                let text = &line[at..];
-                text[..text.find(|letter| !is_of_address(letter)).unwrap_or(text.len())].parse().ok()
-            });
-            if let (Some(address), Some(admin)) = (addresses.next(), addresses.next()) {
-                return (address, admin);
-            }
-        }
-        assert!(child.try_wait().unwrap().is_none(), "it ended: {text}");
-        assert!(started.elapsed() < PATIENCE, "it does not listen: {text}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// The addresses in a line of the log, in whichever format.
+pub(crate) fn addresses(line: &str) -> Vec<SocketAddr> {
+    let is_of_address = |letter: char| letter.is_ascii_digit() || ".:".contains(letter);
+    let found = line.match_indices("127.0.0.1:").filter_map(|(at, _)| {
+        let text = &line[at..];
+        text[..text.find(|letter| !is_of_address(letter)).unwrap_or(text.len())].parse().ok()
+    });
+    found.collect()
+}
+
+/// Sends a request, and reads to the end of the connection.
+pub(crate) async fn whole_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Vec<u8> {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the proxy hangs");
+    answer
 }
 
 /// A Kraken beside it, whose key is the canary.
@@ -252,17 +326,10 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) async fn open() -> Self {
-        countersign::tls::install_crypto();
-        jwt::install_crypto();
         let folder = Folder::new();
-        let names = ["api.kraken.com", "ws.kraken.com", "ws-auth.kraken.com"].map(str::to_owned).to_vec();
-        let directory = folder.path().to_owned();
-        certs::ensure(&Wanted { directory: directory.clone(), names, clients: Vec::new(), is_forced: false }, now())
-            .unwrap();
-        let certificates = Certificates::Directory(directory);
-        let settings = ServerSettings { certificates, client_authority: None, client_revocations: None };
         let keys = vec![SimKey::new(API_KEY, API_SECRET)];
-        let running = kraken::start(Options::kraken(settings.load(now()).unwrap(), keys)).await.unwrap();
+        let options = Options::kraken(certified(folder.path(), KRAKEN_NAMES), keys);
+        let running = kraken::start(options).await.unwrap();
         Self { running, folder }
     }
 
@@ -316,6 +383,21 @@ address = "127.0.0.1:0"
             })
             .collect()
     }
+}
+
+/// The hosts of Kraken.
+pub(crate) const KRAKEN_NAMES: &[&str] = &["api.kraken.com", "ws.kraken.com", "ws-auth.kraken.com"];
+
+/// TLS under these names, with a certificate and an authority that are made in a folder.
+pub(crate) fn certified(folder: &Path, names: &[&str]) -> Acceptor {
+    countersign::tls::install_crypto();
+    jwt::install_crypto();
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let directory = folder.to_owned();
+    certs::ensure(&Wanted { directory: directory.clone(), names, clients: Vec::new(), is_forced: false }, now())
+        .unwrap();
+    let certificates = Certificates::Directory(directory);
+    ServerSettings { certificates, client_authority: None, client_revocations: None }.load(now()).unwrap()
 }
 
 pub(crate) fn write_secret(path: &Path, text: &str) {
