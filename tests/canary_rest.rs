@@ -25,8 +25,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 const ORDER: &str = "ordertype=limit&type=buy&pair=XBTUSD&price=100&volume=1";
-/// A body that is streamed, and one that is read whole first: the line is at 64 KiB.
-const LONG: usize = 150 * 1024;
+/// A body that is passed on as it comes: a shorter one than 64 KiB is read whole first.
+const LONG: usize = 80 * 1024;
 
 /// API key and secret.
 type Keys = (String, String);
@@ -304,7 +304,8 @@ impl Scene {
     async fn an_exchange_that_repeats_what_it_heard(&mut self) {
         let (bot, bitfinex_bot) = (self.bot.clone(), self.bitfinex_bot.clone());
         for status in [200, 401, 403, 429, 500, 503] {
-            for (bytes_min, is_chunked) in [(0, false), (0, true), (LONG, false), (LONG, true)] {
+            let sizes = if matches!(status, 200 | 500) { &[0, LONG][..] } else { &[0] };
+            for (bytes_min, is_chunked) in sizes.iter().flat_map(|size| [(*size, false), (*size, true)]) {
                 self.market.be(Manner::Repeats { status, bytes_min, is_chunked });
                 let answers = [
                     self.kraken(&bot, "CancelAll", "").await,
@@ -433,7 +434,7 @@ impl Scene {
         assert!(tokens.len() >= 2, "{} tokens were sold", tokens.len());
         let (kraken, bitfinex) =
             (signatures(market.kraken.record(), "api-sign: "), signatures(market.bitfinex.record(), "bfx-signature: "));
-        assert!(kraken.len() >= 30 && bitfinex.len() >= 25, "{} and {}", kraken.len(), bitfinex.len());
+        assert!(kraken.len() >= 20 && bitfinex.len() >= 20, "{} and {}", kraken.len(), bitfinex.len());
         for token in &tokens {
             secrets.plant("exchange's token", token.as_bytes());
         }
