@@ -424,7 +424,8 @@ impl Scene {
             }
             self.proxy.signal(Signal::TERM);
         });
-        self.told.push(("a call in the middle of the end".to_owned(), answer));
+        let told = self.heard("a call in the middle of the end", &answer);
+        assert_eq!(told.said(), ("upstream_timeout", "maybe-sent"), "{told:?}");
         self.search();
     }
 
@@ -452,7 +453,9 @@ impl Scene {
             }
         }
         let log = printed.iter().map(|(_, text)| String::from_utf8_lossy(text)).collect::<String>();
-        for line in ["request refused", "reload_failed", "tunnel refused", "token bought", "placeholder issued"] {
+        for line in
+            ["foreign_key", "request refused", "reload_failed", "tunnel refused", "token bought", "placeholder issued"]
+        {
             assert!(log.contains(line), "the log was not searched, or not written: {line}");
         }
         let state = files_below(&folder.path().join("state"));
