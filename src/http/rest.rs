@@ -15,7 +15,6 @@ use crate::names::{AccountName, ClientName};
 use crate::policy::{Denied, Permit, Policy};
 use crate::relay::end_of;
 use crate::scope::{Act, Acts};
-use crate::secret::Secret;
 use crate::session::{End, Scrub};
 use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
 use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
@@ -23,7 +22,7 @@ use crate::venue::rest::{Handling, Rest, RestAnswer, RestReading, RestRequest, U
 use crate::venue::{Refusal as Why, Route};
 use http::header::{CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -233,7 +232,7 @@ impl Asked<'_> {
                 return self.refuse(Why::Malformed, reading.operation, None);
             };
             match connection.send(request.map(Full::new), &self.door.limits.answer).await {
-                Fate::Answered(response) => return self.relay(*response, Scrub::default(), None).await,
+                Fate::Answered(response) => return self.relay(*response, self.scrub(), None).await,
                 Fate::Unsent(_) => {}
                 Fate::Unknown(silence) => return self.not_answered(reading.operation, permit.client(), silence.into()),
             }
@@ -257,14 +256,15 @@ impl Asked<'_> {
             sign: self.signing(&reading),
         };
         match account.call(call).await {
-            Ok(Answered { response, verdict }) => {
+            Ok(Answered { response, shown, verdict }) => {
                 let status = response.status().as_u16();
                 if reading.acts.iter().all(|act| act == Act::Read) {
                     debug!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
                 } else {
                     info!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
                 }
-                self.relay(response, scrub(&account), Some(verdict)).await
+                let scrub = account.secrets().chain(shown).collect();
+                self.relay(response, scrub, Some(verdict)).await
             }
             Err(why) => self.not_answered(reading.operation, &who, why),
         }
@@ -279,6 +279,13 @@ impl Asked<'_> {
         Arc::new(move |signer: &Signer, nonce| rest.sign(&request, &reading, signer, nonce))
     }
 
+    /// What must not come back in the answer to a request without a credential: it could be any account's.
+    fn scrub(&self) -> Scrub {
+        let venue = self.route.venue.name();
+        let accounts = self.door.house.accounts.values().filter(|account| account.venue().name() == venue);
+        accounts.flat_map(Account::secrets).collect()
+    }
+
     /// Passes the exchange's answer on: whole, where it is short, else as it comes in.
     async fn relay(&self, response: Response<AnswerBody>, scrub: Scrub, verdict: Option<Verdict>) -> Answer {
         let (head, body) = response.into_parts();
@@ -287,6 +294,7 @@ impl Asked<'_> {
             let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
             return own(&told, "upstream_protocol_error", "answered");
         }
+        let passed_on = passed_on(&head.headers, &scrub);
         let judge = verdict.map(|verdict| Judge::new(self.rest, head.status, verdict));
         let body = match Relayed::begin(body, scrub, judge).await {
             Ok(body) => body,
@@ -298,11 +306,7 @@ impl Asked<'_> {
         };
         let mut answer = Response::new(body);
         *answer.status_mut() = head.status;
-        for name in PASSED_ON {
-            if let Some(value) = head.headers.get(name) {
-                answer.headers_mut().insert(name, value.clone());
-            }
-        }
+        answer.headers_mut().extend(passed_on);
         answer.headers_mut().insert(UPSTREAM, HeaderValue::from_static("answered"));
         answer
     }
@@ -356,11 +360,10 @@ fn class(acts: Acts) -> Class {
     }
 }
 
-/// What of an account must not come back in an answer.
-fn scrub(account: &Account) -> Scrub {
-    let mut scrub = Scrub::default();
-    scrub.guard(&Secret::from(account.signer().expose_api_key().to_owned()));
-    scrub
+/// The headers of the exchange's answer that a client gets. One with a secret in it describes nothing.
+fn passed_on(headers: &HeaderMap, scrub: &Scrub) -> Vec<(HeaderName, HeaderValue)> {
+    let described = PASSED_ON.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
+    described.filter(|(_, value)| !scrub.finds(value.as_bytes())).collect()
 }
 
 /// The word in the log and in the answer's header.

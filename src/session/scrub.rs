@@ -16,8 +16,15 @@ pub struct Scrub {
 }
 
 impl Scrub {
-    /// Overwrites this one too, from now on.
+    /// Overwrites this one too, from now on. The oldest make room, so this is for what lives as long as a session.
     pub fn guard(&mut self, secret: &Secret) {
+        self.add(secret);
+        // Three tokens back nothing is in use any more; the list must not grow with a session's age.
+        let surplus = self.needles.len().saturating_sub(NEEDLES_MAX);
+        self.needles.drain(..surplus);
+    }
+
+    fn add(&mut self, secret: &Secret) {
         let plain = secret.expose();
         if plain.len() < GUARDED_BYTES_MIN {
             return;
@@ -33,9 +40,6 @@ impl Scrub {
             }
             self.needles.push(Finder::new(&escaped).into_owned());
         }
-        // Three tokens back nothing is in use any more; the list must not grow with a session's age.
-        let surplus = self.needles.len().saturating_sub(NEEDLES_MAX);
-        self.needles.drain(..surplus);
     }
 
     /// True if a secret stands in these bytes.
@@ -74,6 +78,15 @@ impl Scrub {
     }
 }
 
+impl FromIterator<Secret> for Scrub {
+    /// All of these, however many: for one answer.
+    fn from_iter<I: IntoIterator<Item = Secret>>(secrets: I) -> Self {
+        let mut scrub = Self::default();
+        secrets.into_iter().for_each(|secret| scrub.add(&secret));
+        scrub
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +111,11 @@ mod tests {
         }
         assert!(scrub.finds(b"secret number 19") && !scrub.finds(b"secret number 00"));
         assert_eq!(scrub.overlap(), 15);
+    }
+
+    #[test]
+    fn secrets_of_one_answer_do_not_push_each_other_out() {
+        let scrub: Scrub = (0..20).map(|number| Secret::from(format!("secret/number {number:02}"))).collect();
+        assert!((0..20).all(|number| scrub.finds(format!("secret\\/number {number:02}").as_bytes())));
     }
 }

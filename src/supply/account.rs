@@ -17,6 +17,7 @@ use crate::credential::Signer;
 use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
 use crate::names::AccountName;
 use crate::policy::Upkeep;
+use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 use crate::upstream::{AnswerLimits, Door, Silence, Upstream};
 use crate::venue::rest::Subjects;
@@ -24,7 +25,7 @@ use crate::venue::{LoginOutcome, NotMinted, Venue};
 use std::sync::Arc;
 use std::time::Duration;
 use task::Task;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -147,6 +148,7 @@ pub struct Account {
     venue: &'static dyn Venue,
     upstream: Arc<Upstream>,
     signer: Arc<Signer>,
+    live_tokens: watch::Receiver<Vec<Secret>>,
     mailbox: mpsc::Sender<Order>,
 }
 
@@ -180,9 +182,9 @@ impl Account {
         let (name, venue, upstream) = (settings.name.clone(), settings.venue, Arc::clone(&settings.upstream));
         let (mailbox, orders) = mpsc::channel(MAILBOX);
         let task = Task::open(settings, store, clock, mailbox.downgrade())?;
-        let signer = task.signer();
+        let (signer, live_tokens) = (task.signer(), task.live_tokens());
         let running = tokio::spawn(task.run(orders));
-        Ok((Self { name, venue, upstream, signer, mailbox }, running))
+        Ok((Self { name, venue, upstream, signer, live_tokens, mailbox }, running))
     }
 
     /// Its name.
@@ -193,6 +195,18 @@ impl Account {
     /// Its keys, for what a session signs.
     pub fn signer(&self) -> Arc<Signer> {
         Arc::clone(&self.signer)
+    }
+
+    /// Its venue.
+    pub fn venue(&self) -> &'static dyn Venue {
+        self.venue
+    }
+
+    /// What the exchange knows of it, whatever it is asked, and must not tell a client: the API key, and the tokens that
+    /// are still good.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        let api_key = Secret::from(self.signer.expose_api_key().to_owned());
+        std::iter::once(api_key).chain(self.live_tokens.borrow().clone())
     }
 
     /// Sends a client's call when its turn comes, and waits for the head of the answer.
@@ -207,7 +221,8 @@ impl Account {
         let approach = self.upstream.approach_for(&call.permit, door).map_err(NotSent::NotReached)?;
         let (reply, answer) = oneshot::channel();
         let Call { permit, endpoint, class, subjects, sign } = call;
-        let queued = task::Queued { permit, endpoint, class, approach, sign, reply, is_again: false };
+        let queued =
+            task::Queued { permit, endpoint, class, approach, sign, shown: Vec::new(), reply, is_again: false };
         self.mailbox.try_send(Order::Call(Box::new(queued), subjects)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotSent::Busy,
             mpsc::error::TrySendError::Closed(_) => NotSent::Closed,

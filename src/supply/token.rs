@@ -22,6 +22,8 @@ const BACKOFF_REFUSED: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct TokenLife {
     token: Option<Token>,
+    /// The one before: renewed ahead of its end, it is still good for the rest of its life.
+    previous: Option<Secret>,
     refresh_at: UnixMillis,
     next_id: u64,
     failures: u32,
@@ -57,6 +59,9 @@ impl TokenLife {
         self.next_id += 1;
         self.failures = 0;
         self.not_before = UnixMillis(0);
+        if let Some(replaced) = self.token.take() {
+            self.previous = Some(replaced.secret);
+        }
         self.refresh_at = minted_at.plus(expires_at.since(minted_at) * REFRESH.0 / REFRESH.1);
         self.token.insert(Token { id: TokenId(self.next_id), secret, expires_at })
     }
@@ -65,9 +70,14 @@ impl TokenLife {
     pub fn refused(&mut self, id: TokenId) -> bool {
         let is_current = self.token.as_ref().is_some_and(|token| token.id == id);
         if is_current {
-            self.token = None;
+            self.previous = self.token.take().map(|token| token.secret);
         }
         is_current
+    }
+
+    /// The tokens that somebody could still use who gets hold of them: this one and the one before.
+    pub fn live(&self) -> impl Iterator<Item = &Secret> {
+        self.token.iter().map(|token| &token.secret).chain(&self.previous)
     }
 
     /// No token was to be had. `chance` is a random number below 1: all proxies must not come back at once.
@@ -137,6 +147,20 @@ mod tests {
         life.failed(NotMinted::Credential, MINTED, 0.0);
         assert!(!life.is_due(MINTED.plus(Duration::from_secs(299))));
         assert!(life.is_due(MINTED.plus(Duration::from_secs(300))));
+    }
+
+    #[test]
+    fn a_token_that_was_renewed_or_refused_counts_as_live_until_the_next_one_is() {
+        let live = |life: &TokenLife| life.live().map(|secret| secret.expose().to_vec()).collect::<Vec<_>>();
+        assert!(live(&TokenLife::default()).is_empty());
+        let mut life = life();
+        life.renewed(Secret::from("second".to_owned()), MINTED, MINTED.plus(LIFE));
+        assert_eq!(live(&life), [b"second".to_vec(), b"token".to_vec()]);
+        let refused = life.usable(MINTED).expect("fresh").id;
+        assert!(life.refused(refused));
+        assert_eq!(live(&life), [b"second"]);
+        life.renewed(Secret::from("third".to_owned()), MINTED, MINTED.plus(LIFE));
+        assert_eq!(live(&life), [b"third".to_vec(), b"second".to_vec()]);
     }
 
     #[test]

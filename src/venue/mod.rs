@@ -236,6 +236,12 @@ pub struct SignedRequest {
 }
 
 impl SignedRequest {
+    /// The values of its headers, but for the plain ones.
+    pub fn secrets(&self, plain: &[&str]) -> Vec<Secret> {
+        let hidden = self.headers.iter().filter(|(name, _)| !plain.contains(name));
+        hidden.map(|(_, value)| value.clone()).collect()
+    }
+
     /// The request as it is written. Fails where a header or the path holds what HTTP cannot carry.
     pub fn to_http(&self) -> Result<http::Request<Bytes>, http::Error> {
         let mut builder = http::Request::builder().method(self.method).uri(&self.path);

@@ -177,6 +177,12 @@ pub trait Rest: Sync {
     /// Signs a request anew. Nothing that authenticates its client is left in it.
     fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest;
 
+    /// The headers of a signed request that say nothing of its credential. The value of every other one is a secret,
+    /// and overwritten where the exchange repeats it.
+    fn plain_headers(&self) -> &'static [&'static str] {
+        &["content-type", "user-agent"]
+    }
+
     /// Sends a public request on as it came: method, path, query and body.
     fn pass(&self, request: &RestRequest) -> SignedRequest {
         SignedRequest {

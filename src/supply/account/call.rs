@@ -6,6 +6,7 @@ use super::Order;
 use crate::credential::Signer;
 use crate::fresh::Nonce;
 use crate::policy::Permit;
+use crate::secret::Secret;
 use crate::supply::lane::LaneStopped;
 use crate::upstream::{AnswerBody, NotOpened, Silence};
 use crate::venue::rest::{Subjects, Unanswered};
@@ -49,6 +50,8 @@ pub enum Class {
 pub struct Answered {
     /// The answer. Its body comes as it is read; read to its end, it frees the connection for the next call.
     pub response: Response<AnswerBody>,
+    /// What the request showed the exchange, which must not come back to the client: its signature, above all.
+    pub shown: Vec<Secret>,
     /// Takes what the answer says of key and nonce, once the start of the body is known.
     pub verdict: Verdict,
 }

@@ -13,6 +13,7 @@ use crate::credential::{Signer, sha256};
 use crate::fresh::{Nonce, Token, UnixMillis};
 use crate::names::AccountName;
 use crate::policy::{Permit, Upkeep};
+use crate::secret::Secret;
 use crate::store::{KeyFingerprint, Store, StoreError};
 use crate::supply::clock::{Clock, VenueTime};
 use crate::supply::lane::{NonceLane, Reservation};
@@ -28,7 +29,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
@@ -47,6 +48,8 @@ pub(super) struct Queued {
     pub(super) class: Class,
     pub(super) approach: Approach,
     pub(super) sign: Sign,
+    /// What it showed the exchange, once it was signed.
+    pub(super) shown: Vec<Secret>,
     pub(super) reply: oneshot::Sender<Result<Answered, NotAnswered>>,
     /// Its first connection had closed before it was written.
     pub(super) is_again: bool,
@@ -94,6 +97,7 @@ pub(super) struct Task {
     left_alone_until: Option<Instant>,
 
     token: TokenLife,
+    live_tokens: watch::Sender<Vec<Secret>>,
     buyers: Vec<oneshot::Sender<Result<Token, Unavailable>>>,
     /// True from the wish for a token to the answer.
     is_minting: bool,
@@ -132,6 +136,7 @@ impl Task {
         {
             token.renewed(kept.secret, kept.minted_at, kept.expires_at);
         }
+        let live_tokens = watch::Sender::new(token.live().cloned().collect());
         let limits = settings.limits;
         let sizes = Sizes { all_max: limits.calls_waiting_max, each_client_max: limits.calls_waiting_per_client_max };
         Ok(Self {
@@ -161,6 +166,7 @@ impl Task {
             refused_in_a_row: 0,
             left_alone_until: None,
             token,
+            live_tokens,
             buyers: Vec::new(),
             is_minting: false,
             retried: false,
@@ -170,6 +176,11 @@ impl Task {
     /// The account's keys.
     pub(super) fn signer(&self) -> Arc<Signer> {
         Arc::clone(&self.signer)
+    }
+
+    /// The tokens that are still good, as they come and go.
+    pub(super) fn live_tokens(&self) -> watch::Receiver<Vec<Secret>> {
+        self.live_tokens.subscribe()
     }
 
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {

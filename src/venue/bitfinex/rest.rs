@@ -73,6 +73,10 @@ impl Rest for Bitfinex {
         }
     }
 
+    fn plain_headers(&self) -> &'static [&'static str] {
+        &["content-type", "user-agent", "bfx-nonce"]
+    }
+
     /// Bitfinex says it in the body: `["error",10114,"nonce: small"]`.
     fn outcome(&self, _status: u16, body_start: &[u8]) -> LoginOutcome {
         match error_code(body_start) {

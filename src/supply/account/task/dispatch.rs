@@ -120,8 +120,10 @@ impl Task {
                     .push(Box::pin(async move { Landing { nonce, cargo: Landed::Login(outcome.await.ok()) } }));
             }
             (Item::Mint(_), Means::Connection(connection)) => self.send_mint(nonce, connection),
-            (Item::Call(queued), Means::Connection(connection)) => {
-                let request = match (queued.sign)(&self.signer, nonce).to_http() {
+            (Item::Call(mut queued), Means::Connection(connection)) => {
+                let signed = (queued.sign)(&self.signer, nonce);
+                queued.shown = self.venue.rest().map_or_else(Vec::new, |rest| signed.secrets(rest.plain_headers()));
+                let request = match signed.to_http() {
                     Ok(request) => request,
                     Err(_unwritable) => {
                         self.flights.retain(|flight| flight.nonce != nonce);
@@ -186,7 +188,8 @@ impl Task {
                 let account = self.mailbox.clone();
                 let verdict = Verdict { nonce, is_overtaken, was_refused_before, account };
                 // A caller that is gone leaves the body unread, which closes the connection.
-                let _ = queued.reply.send(Ok(Answered { response: *response, verdict }));
+                let Queued { reply, shown, .. } = *queued;
+                let _ = reply.send(Ok(Answered { response: *response, shown, verdict }));
             }
             Fate::Unknown(why) => {
                 warn!(account = %self.name, class = ?queued.class, reason = %why, "a request may have been sent");

@@ -103,6 +103,8 @@ impl Task {
         self.retried = false;
         let stored = StoredToken { secret: minted.secret.clone(), minted_at: now, expires_at: now.plus(minted.lives) };
         let token = self.token.renewed(minted.secret, now, stored.expires_at).clone();
+        // Before anybody has it: from then on the exchange may repeat it.
+        self.live_tokens.send_replace(self.token.live().cloned().collect());
         info!(account = %self.name, lives_s = minted.lives.as_secs(), "token bought");
         for reply in self.buyers.drain(..) {
             let _ = reply.send(Ok(token.clone()));
