@@ -1,8 +1,8 @@
 //! What one REST call costs: added latency and processor time of the proxy, beside the same call made directly in the
 //! same run.
 //!
-//! `cargo bench --bench call`, `-- --quick` for a look whether it runs. `README.md` beside this says how to read it.
-//! Asserts nothing about time.
+//! `cargo bench --bench call`, `-- --quick` for a look whether it runs, `-- --only strict` for the cases with that word.
+//! `README.md` beside this says how to read it. Asserts nothing about time.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what it is for")]
 
 mod rig;
@@ -21,7 +21,8 @@ const CLIENTS: [usize; 2] = [1, 16];
 fn main() -> ExitCode {
     role::main(|words| {
         let plan = if role::is_quick(words) { Plan::QUICK } else { Plan::FULL };
-        role::runtime().block_on(measure(&plan, role::threads(words)));
+        let only = words.iter().skip_while(|word| **word != "--only").nth(1).copied().unwrap_or_default();
+        role::runtime().block_on(measure(&plan, role::threads(words), only));
     })
 }
 
@@ -51,7 +52,7 @@ struct Round {
     cpu: Duration,
 }
 
-async fn measure(plan: &Plan, threads: usize) {
+async fn measure(plan: &Plan, threads: usize, only: &str) {
     let began = Instant::now();
     let exchange = Exchange::start("answers");
     let proxy = Proxy::start(&configuration(&exchange), threads);
@@ -63,6 +64,7 @@ async fn measure(plan: &Plan, threads: usize) {
         .into_iter()
         .flat_map(|(name, ask)| CLIENTS.map(|clients| Case { name, ask: ask.clone(), clients, rounds: Vec::new() }))
         .collect();
+    cases.retain(|case| case.name.contains(only));
 
     let ways = [
         Way { address: exchange.address, connector: rig::trusting(&exchange.authority), host: "localhost" },

@@ -319,3 +319,30 @@ async fn idle_connections_are_bounded_in_number_and_closed_after_their_time() {
     ended.await.unwrap();
     assert!(home.take(Duration::MAX).is_none());
 }
+
+// A place full of connections too old for orders closed every new one after its first order.
+#[tokio::test]
+async fn a_full_place_keeps_the_connection_that_came_back_last() {
+    let exchange = Exchange::new().await;
+    let target = exchange.target.clone();
+    let played = tokio::spawn(async move {
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let (socket, _) = exchange.listener.accept().await.unwrap();
+            streams.push(exchange.acceptor.accept(socket).await.unwrap());
+        }
+        let [mut first, mut last] = <[_; 2]>::try_from(streams).ok().unwrap();
+        assert!(first.read_u8().await.is_err(), "the first is closed, and was never used");
+        read_order(&mut last).await;
+        last.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    });
+    let home = Home::new(1, Duration::from_secs(60));
+    for _ in 0..2 {
+        connect(&target).await.at_home(Arc::downgrade(&home)).keep();
+    }
+    let mut kept = home.take(Duration::MAX).expect("one is kept");
+    assert!(home.take(Duration::MAX).is_none(), "and one alone");
+    kept.ready().await.unwrap();
+    assert_eq!(kept.send(order(), &LIMITS).await.word(), "answered");
+    played.await.unwrap();
+}
