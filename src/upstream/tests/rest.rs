@@ -156,6 +156,20 @@ async fn a_closed_connection_is_noticed_before_a_nonce_is_spent() {
 }
 
 #[tokio::test]
+async fn an_end_that_the_runtime_has_not_seen_yet_is_noticed_too() {
+    let (close, closing) = oneshot::channel::<()>();
+    let (target, played) = Exchange::new().await.play(async |stream| {
+        closing.await.unwrap();
+        drop(stream);
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    close.send(()).unwrap();
+    played.await.unwrap();
+    assert_eq!(connection.ready().await, Err(Closed));
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_or_too_long_is_an_answer_in_part() {
     for (answer, why) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", CutShort::TooLong),
