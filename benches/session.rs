@@ -6,10 +6,11 @@
 
 mod rig;
 
-use rig::load::{self, Client, Run, Way};
-use rig::process::{Echo, Proxy};
+use rig::figures::{Median, Run, count, micros};
+use rig::load::{self, Client, Way};
+use rig::process::{Exchange, Proxy};
+use rig::role;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,42 +22,10 @@ const SESSIONS: [usize; 2] = [1, 64];
 const FILES: u64 = 8192;
 
 fn main() -> ExitCode {
-    countersign::tls::install_crypto();
-    countersign::identity::jwt::install_crypto();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["--role", "echo", certificates] => {
-            end_with_parent();
-            runtime().block_on(rig::echo::serve(Path::new(certificates)));
-            ExitCode::SUCCESS
-        }
-        ["--role", "proxy", ..] => {
-            end_with_parent();
-            let rest = arguments.into_iter().skip(2).map(std::ffi::OsString::from);
-            countersign::cli::run(std::iter::once("countersign".into()).chain(rest))
-        }
-        // `cargo test --benches` starts it without `--bench`.
-        _ => {
-            let is_quick = words.contains(&"--quick") || !words.contains(&"--bench");
-            let threads = words.iter().skip_while(|word| **word != "--threads").nth(1);
-            let threads = threads.map_or(1, |count| count.parse().expect("--threads takes a number"));
-            runtime().block_on(measure(if is_quick { Plan::QUICK } else { Plan::FULL }, threads));
-            ExitCode::SUCCESS
-        }
-    }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-/// Standard input is a pipe from the process that started this one: at its end that one is gone.
-fn end_with_parent() {
-    std::thread::spawn(|| {
-        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-        std::process::exit(0);
-    });
+    role::main(|words| {
+        let plan = if role::is_quick(words) { Plan::QUICK } else { Plan::FULL };
+        role::runtime().block_on(measure(plan, role::threads(words)));
+    })
 }
 
 /// How long to measure.
@@ -88,7 +57,7 @@ impl Plan {
 async fn measure(plan: Plan, threads: usize) {
     raise_files();
     let began = Instant::now();
-    let echo = Echo::start();
+    let echo = Exchange::start("echo");
     let direct = Way { address: echo.address, connector: rig::trusting(&echo.authority), path: PATH, token: None };
     println!("proxy with {threads} thread(s), TLS 1.3 on both sides, loopback, {} round(s)\n", plan.rounds);
     round_trips(&plan, &echo, &direct, threads).await;
@@ -121,9 +90,9 @@ struct Round {
     cpu: Duration,
 }
 
-async fn round_trips(plan: &Plan, echo: &Echo, direct: &Way, threads: usize) {
+async fn round_trips(plan: &Plan, echo: &Exchange, direct: &Way, threads: usize) {
     let most = SESSIONS.into_iter().max().expect("there are some");
-    let proxy = Proxy::start(echo, most + 8, threads);
+    let proxy = Proxy::start(&configuration(echo, most + 8), threads);
     eprintln!("opening {most} sessions each way");
     let mut by_way = [Client::open_many(direct, most).await, Client::open_many(&way_to(&proxy), most).await];
     let mut cases: Vec<Case> = SIZES
@@ -189,10 +158,10 @@ impl Case {
     }
 }
 
-async fn memory(plan: &Plan, echo: &Echo, threads: usize) {
+async fn memory(plan: &Plan, echo: &Exchange, threads: usize) {
     let sessions = plan.idle_sessions;
     // A process that has done nothing else, and a few sessions first, so that what is needed once does not count.
-    let proxy = Proxy::start(echo, sessions + 16, threads);
+    let proxy = Proxy::start(&configuration(echo, sessions + 16), threads);
     let way = way_to(&proxy);
     drop(Client::open_many(&way, 8).await);
     tokio::time::sleep(plan.settles).await;
@@ -220,33 +189,28 @@ async fn memory(plan: &Plan, echo: &Echo, threads: usize) {
     println!("{:<34}{:>8.0} µs each", "proxy CPU", micros(cpu) / count(sessions));
 }
 
-/// The middle of some values, and how far they spread.
-struct Median {
-    least: f64,
-    middle: f64,
-    most: f64,
-}
-
-impl Median {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let (least, most) = (values.first().copied(), values.last().copied());
-        let middle = values.get(values.len() / 2).copied();
-        Self { least: least.unwrap_or_default(), middle: middle.unwrap_or_default(), most: most.unwrap_or_default() }
-    }
-}
-
-impl std::fmt::Display for Median {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1} ({:.1}-{:.1})", self.middle, self.least, self.most)
-    }
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
-}
-
-#[allow(clippy::cast_precision_loss, reason = "no run has 2^52 round trips")]
-fn count(number: usize) -> f64 {
-    number as f64
+/// One account at the echo server.
+fn configuration(echo: &Exchange, sessions_max: usize) -> String {
+    format!(
+        r#"
+[listen]
+address = "127.0.0.1:0"
+connections_max = {sessions_max}
+[clients.jwt]
+secret = {{ file = "certs/client-jwt.key" }}
+[accounts.echo]
+venue = "plain"
+upstream = {{ ws = "wss://localhost:{port}/echo", roots = "{roots}", addresses = ["{address}"] }}
+[[grants]]
+client = "jwt:bot-a"
+account = "echo"
+scope = ["read", "trade"]
+max_sessions = {sessions_max}
+[admin]
+address = "127.0.0.1:0"
+"#,
+        port = echo.address.port(),
+        roots = echo.authority.display(),
+        address = echo.address,
+    )
 }

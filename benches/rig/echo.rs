@@ -1,40 +1,13 @@
 //! The exchange of the benchmark: a WebSocket server over TLS that sends back what it gets, as cheaply as it can.
 
 use super::frames;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// Serves until the process ends. Says on standard output where.
-#[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
-pub(crate) async fn serve(certificates: &Path) {
-    let chain = vec![CertificateDer::from_pem_file(certificates.join("server.pem")).expect("a certificate")];
-    let key = PrivateKeyDer::from_pem_file(certificates.join("server.key")).expect("a key");
-    let mut config = rustls::ServerConfig::builder_with_protocol_versions(super::TLS)
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("certificate and key were made together");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-    println!("{}", listener.local_addr().expect("a bound socket has an address"));
-    loop {
-        let (socket, _) = listener.accept().await.expect("the limit of open files was raised");
-        let acceptor = acceptor.clone();
-        // A client that leaves ends its own task alone.
-        tokio::spawn(async move { drop(converse(acceptor, socket).await) });
-    }
-}
-
-async fn converse(acceptor: TlsAcceptor, socket: TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let mut stream = acceptor.accept(socket).await?;
+pub(super) async fn converse(mut stream: TlsStream<TcpStream>) -> io::Result<()> {
     let mut read = Vec::with_capacity(4096);
     let head_end = loop {
         if stream.read_buf(&mut read).await? == 0 {

@@ -1,5 +1,6 @@
 //! Clients that send a message, wait for its echo, and note how long that took.
 
+use super::figures::Run;
 use super::frames::{self, BINARY};
 use rustls::pki_types::ServerName;
 use std::io;
@@ -123,14 +124,6 @@ pub(crate) fn message(length: usize) -> Vec<u8> {
     frame
 }
 
-/// What a run of round trips came to.
-pub(crate) struct Run {
-    pub(crate) round_trips: usize,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) took: Duration,
-}
-
 /// Lets every client send one message after another for a while.
 pub(crate) async fn run(clients: Vec<Client>, length: usize, lasts: Duration) -> (Vec<Client>, Run) {
     let frame = std::sync::Arc::new(message(length));
@@ -156,10 +149,7 @@ pub(crate) async fn run(clients: Vec<Client>, length: usize, lasts: Duration) ->
         clients.push(client);
         times.extend(own);
     }
-    let took = began.elapsed();
-    times.sort_unstable();
-    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
-    (clients, Run { round_trips: times.len(), p50: at(50), p99: at(99), took })
+    (clients, Run::of(times, began.elapsed()))
 }
 
 /// Lets every client make one round trip, one after another.

@@ -1,9 +1,17 @@
-//! What the benchmark of sessions is made of: an echo server and the proxy, each a process of its own, and clients.
+//! What the benchmarks of sessions and of calls are made of: a server and the proxy, each a process of its own, and
+//! clients.
+#![allow(dead_code, reason = "shared by programs that use a part each")]
 
-pub(crate) mod echo;
+mod answers;
+pub(crate) mod caller;
+mod echo;
+pub(crate) mod figures;
 mod frames;
+mod http;
 pub(crate) mod load;
 pub(crate) mod process;
+pub(crate) mod role;
+mod server;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;

@@ -1,10 +1,13 @@
 //! The processes beside the load: this same program, told by its arguments to be something else.
 
 use countersign::certs::{self, Wanted};
+use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::UnixMillis;
 use countersign::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
-use countersign::names::ClientName;
+use countersign::identity::local::{LocalGrants, LocalKeyFor, LocalKeys};
+use countersign::names::{AccountName, ClientName};
 use countersign::secret::Secret;
+use countersign::venue;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -60,8 +63,8 @@ impl Process {
     }
 }
 
-/// The echo server.
-pub(crate) struct Echo {
+/// The server behind the proxy.
+pub(crate) struct Exchange {
     _process: Process,
     pub(crate) address: SocketAddr,
     /// Whoever trusts this, trusts it.
@@ -69,24 +72,25 @@ pub(crate) struct Echo {
     _folder: Folder,
 }
 
-impl Echo {
-    pub(crate) fn start() -> Self {
+impl Exchange {
+    /// `role`: what it does with its connections.
+    pub(crate) fn start(role: &str) -> Self {
         let folder = Folder::new();
         let wanted =
             Wanted { directory: folder.path().to_owned(), names: Vec::new(), clients: Vec::new(), is_forced: false };
         certs::ensure(&wanted, now()).expect("certificates are made in an empty folder");
-        let mut process = Process::start("echo", |command| {
+        let mut process = Process::start(role, |command| {
             command.arg(folder.path()).stdout(Stdio::piped());
         });
         let mut line = String::new();
         let output = process.0.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("the echo server says where it is");
+        BufReader::new(output).read_line(&mut line).expect("the server says where it is");
         let address = line.trim().parse().expect("an address");
         Self { _process: process, address, authority: folder.path().join("ca.pem"), _folder: folder }
     }
 }
 
-/// The proxy, with one account at the echo server.
+/// The proxy.
 pub(crate) struct Proxy {
     process: Process,
     pub(crate) address: SocketAddr,
@@ -94,16 +98,18 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// `threads`: how many carry the sessions.
-    pub(crate) fn start(echo: &Echo, sessions_max: usize, threads: usize) -> Self {
+    /// `configuration`: what `proxy.toml` says. `threads`: how many carry the sessions.
+    pub(crate) fn start(configuration: &str, threads: usize) -> Self {
         let folder = Folder::new();
         let config = folder.path().join("proxy.toml");
-        fs::write(&config, configuration(echo, sessions_max)).expect("the folder can be written");
+        fs::write(&config, configuration).expect("the folder can be written");
         let log_path = folder.path().join("log.json");
         let log = fs::File::create(&log_path).expect("the folder can be written");
         let process = Process::start("proxy", |command| {
             command.arg("--config").arg(&config).args(["--log-format", "json", "serve"]);
             command.env("TOKIO_WORKER_THREADS", threads.to_string()).stdout(Stdio::null()).stderr(log);
+            // For accounts that sign. The server behind looks at no signature.
+            command.env("BENCH_KEY", "KEY-OF-THE-BENCHMARK").env("BENCH_SECRET", "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms=");
         });
         let began = Instant::now();
         let address = loop {
@@ -133,6 +139,19 @@ impl Proxy {
         String::from_utf8(token.expose().to_vec()).expect("a token is ASCII")
     }
 
+    /// The keys that an unmodified bot would be given for an account at Kraken.
+    pub(crate) fn local_key(&self, client: &str, account: &str) -> Signer {
+        let master = fs::read(self.folder.path().join("certs/local-keys.key")).expect("the proxy made it");
+        let lifetime = Duration::from_secs(60);
+        let local =
+            LocalKeys::new(&Secret::new(master), LocalGrants::default(), lifetime, now()).expect("a master key");
+        let venue = venue::by_name("kraken").expect("a venue");
+        let (client, account) = (ClientName::parse(client), AccountName::parse(account));
+        let whose = LocalKeyFor { client: client.expect("a name"), account: account.expect("a name"), venue };
+        let pair = local.issue(&whose).expect("its bots sign");
+        Signer::new(&Secret::from(pair.api_key), &pair.secret, SecretFormat::Base64).expect("a key")
+    }
+
     /// Processor time that it has used, in user and kernel mode.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.read("stat");
@@ -152,31 +171,6 @@ impl Proxy {
     fn read(&self, name: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).expect("the proxy runs")
     }
-}
-
-fn configuration(echo: &Echo, sessions_max: usize) -> String {
-    format!(
-        r#"
-[listen]
-address = "127.0.0.1:0"
-connections_max = {sessions_max}
-[clients.jwt]
-secret = {{ file = "certs/client-jwt.key" }}
-[accounts.echo]
-venue = "plain"
-upstream = {{ ws = "wss://localhost:{port}/echo", roots = "{roots}", addresses = ["{address}"] }}
-[[grants]]
-client = "jwt:bot-a"
-account = "echo"
-scope = ["read", "trade"]
-max_sessions = {sessions_max}
-[admin]
-address = "127.0.0.1:0"
-"#,
-        port = echo.address.port(),
-        roots = echo.authority.display(),
-        address = echo.address,
-    )
 }
 
 fn listening_on(line: &str) -> Option<SocketAddr> {

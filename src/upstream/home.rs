@@ -33,23 +33,25 @@ impl Home {
         Arc::new(Self { idle, idle_max, idle_time_max, returned, away })
     }
 
-    /// The connection that came back last, if it is open and was not idle for longer.
+    /// Of the open connections that were not idle for longer, the one that came back last.
     pub(super) fn take(&self, idle_time_max: Duration) -> Option<HttpConnection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.connections.retain(HttpConnection::is_open);
-        idle.connections.pop_if(|connection| connection.idle() <= idle_time_max)
+        // Not always the last one: who took it to see whether it lives may have given it back unused.
+        let at = idle.connections.iter().rposition(|connection| connection.idle() <= idle_time_max)?;
+        Some(idle.connections.remove(at))
     }
 
-    /// Keeps a connection for the next request; closes it if there are enough.
+    /// Keeps a connection for the next request. Where there are enough, the one that came back first is closed: by the
+    /// others an order may go, by that one soon not even a read.
     pub(super) fn keep(self: &Arc<Self>, connection: HttpConnection) {
         if !connection.is_open() {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.connections.len() >= self.idle_max {
-            return;
-        }
         idle.connections.push(connection);
+        let surplus = idle.connections.len().saturating_sub(self.idle_max);
+        idle.connections.drain(..surplus);
         if !idle.is_watched {
             idle.is_watched = true;
             tokio::spawn(close_idle(Arc::downgrade(self), self.idle_time_max));

@@ -156,6 +156,20 @@ async fn a_closed_connection_is_noticed_before_a_nonce_is_spent() {
 }
 
 #[tokio::test]
+async fn an_end_that_the_runtime_has_not_seen_yet_is_noticed_too() {
+    let (close, closing) = oneshot::channel::<()>();
+    let (target, played) = Exchange::new().await.play(async |stream| {
+        closing.await.unwrap();
+        drop(stream);
+    });
+    let mut connection = connect(&target).await;
+    connection.ready().await.unwrap();
+    close.send(()).unwrap();
+    played.await.unwrap();
+    assert_eq!(connection.ready().await, Err(Closed));
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_or_too_long_is_an_answer_in_part() {
     for (answer, why) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", CutShort::TooLong),
@@ -318,4 +332,31 @@ async fn idle_connections_are_bounded_in_number_and_closed_after_their_time() {
     assert!(home.take(Duration::ZERO).is_none(), "it was idle for longer than that");
     ended.await.unwrap();
     assert!(home.take(Duration::MAX).is_none());
+}
+
+// A place full of connections too old for orders closed every new one after its first order.
+#[tokio::test]
+async fn a_full_place_keeps_the_connection_that_came_back_last() {
+    let exchange = Exchange::new().await;
+    let target = exchange.target.clone();
+    let played = tokio::spawn(async move {
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let (socket, _) = exchange.listener.accept().await.unwrap();
+            streams.push(exchange.acceptor.accept(socket).await.unwrap());
+        }
+        let [mut first, mut last] = <[_; 2]>::try_from(streams).ok().unwrap();
+        assert!(first.read_u8().await.is_err(), "the first is closed, and was never used");
+        read_order(&mut last).await;
+        last.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    });
+    let home = Home::new(1, Duration::from_secs(60));
+    for _ in 0..2 {
+        connect(&target).await.at_home(Arc::downgrade(&home)).keep();
+    }
+    let mut kept = home.take(Duration::MAX).expect("one is kept");
+    assert!(home.take(Duration::MAX).is_none(), "and one alone");
+    kept.ready().await.unwrap();
+    assert_eq!(kept.send(order(), &LIMITS).await.word(), "answered");
+    played.await.unwrap();
 }
