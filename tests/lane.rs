@@ -31,6 +31,25 @@ fn asked(number: usize, round: usize) -> Asked {
     }
 }
 
+type Told = tokio::task::JoinHandle<Result<String, NotAnswered>>;
+
+/// A call in a task of its own.
+fn start(desk: &Arc<Desk>, name: &'static str, asked: Asked) -> Told {
+    let desk = Arc::clone(desk);
+    tokio::spawn(async move { desk.call(name, &asked).await })
+}
+
+/// A call, tagged `first`, that has come to the exchange and holds the lane until it is answered: what is started next
+/// waits.
+async fn hold(exchange: &Exchange, desk: &Arc<Desk>, answer_delay: Duration) -> Told {
+    exchange.faults().set(|switches| switches.answer_delay = answer_delay);
+    let first = start(desk, "bot-0", Asked::balance("first"));
+    while exchange.tags().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first
+}
+
 fn patient() -> Limits {
     Limits { order_wait: PATIENCE, call_wait: PATIENCE, ..Limits::default() }
 }
@@ -336,6 +355,23 @@ async fn a_cancel_takes_back_its_own_clients_orders_and_goes_before_those_of_oth
     assert_eq!(tags[..2], ["first", "cancel"]);
     assert!(!tags.contains(&"mine".to_owned()), "{tags:?}");
     assert_eq!(tags.len(), 4);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_cancel_of_all_orders_does_not_take_back_a_withdrawal() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(300)).await;
+    let order = start(&desk, "bot-1", Asked::order("order"));
+    let withdrawal = start(&desk, "bot-1", Asked::withdrawal("withdrawal"));
+    let cancel = start(&desk, "bot-1", Asked::cancel_all("cancel"));
+    let why = order.await.unwrap().expect_err("taken back");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::Withdrawn));
+    for answered in [first, cancel, withdrawal] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert_eq!(exchange.tags(), ["first", "cancel", "withdrawal"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -307,14 +307,16 @@ fn own(told: &RestAnswer, reason: &'static str, upstream: &'static str) -> Answe
     answer
 }
 
-/// What the lane takes a request for. Whatever does more than read or cancel is like an order: it is worth less each
-/// moment, and must not be sent when nobody waits for it any more.
+/// What the lane takes a request for. Whatever does more than read or cancel waits no longer than an order: it must not
+/// be sent when nobody waits for it any more.
 fn class(acts: Acts) -> Class {
     let only = |wanted: Act| acts.iter().all(|act| act == wanted || act == Act::Read || act == Act::Public);
     if only(Act::Read) {
         Class::Read
     } else if only(Act::Cancel) {
         Class::Cancel
+    } else if acts.iter().any(|act| matches!(act, Act::Transfer | Act::Admin)) {
+        Class::Other
     } else {
         Class::Order
     }
@@ -342,5 +344,30 @@ fn slug(why: &NotAnswered) -> &'static str {
         NotAnswered::NotSent(NotSent::Closed) => "internal_error",
         NotAnswered::MaybeSent(Silence::Lost) => "upstream_lost",
         NotAnswered::MaybeSent(Silence::Late) => "upstream_timeout",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_money_or_manages_keys_is_no_order_that_a_cancel_takes_back() {
+        let class = |acts: &[Act]| {
+            class(acts.iter().fold(Acts::default(), |mut all, act| {
+                all.add(*act);
+                all
+            }))
+        };
+        for (acts, wanted) in [
+            (&[Act::Read][..], Class::Read),
+            (&[Act::Cancel], Class::Cancel),
+            (&[Act::Order], Class::Order),
+            (&[Act::Order, Act::Cancel], Class::Order),
+            (&[Act::Transfer], Class::Other),
+            (&[Act::Admin], Class::Other),
+        ] {
+            assert_eq!(class(acts), wanted, "{acts:?}");
+        }
     }
 }

@@ -301,6 +301,12 @@ impl Asked {
         Self { class: Class::Cancel, subjects: named(id), method: "CancelOrder", fields }
     }
 
+    /// A withdrawal. The simulated exchange refuses it; that it came is what counts.
+    pub fn withdrawal(tag: &str) -> Self {
+        let fields = format!("asset=XBT&key=mine&amount=1&tag={tag}");
+        Self { class: Class::Other, subjects: Subjects::None, method: "Withdraw", fields }
+    }
+
     /// The cancel of all orders.
     pub fn cancel_all(tag: &str) -> Self {
         Self { class: Class::Cancel, subjects: Subjects::All, method: "CancelAll", fields: format!("tag={tag}") }

@@ -40,6 +40,8 @@ pub enum Class {
     Cancel,
     /// Places or changes orders. Not sent any more when it has waited for too long.
     Order,
+    /// Neither order, cancel nor read: moves money, manages keys. Goes among the orders, and no cancel takes it back.
+    Other,
     /// Everything else: it waits behind orders for a second at most.
     Read,
 }

@@ -37,10 +37,28 @@ pub(super) struct Waiting<T> {
     /// Whose it is. None: the house's own.
     pub(super) client: Option<ClientName>,
     pub(super) subjects: Subjects,
+    /// True if it places or changes orders: a cancel takes back those, and nothing else.
+    pub(super) is_order: bool,
     pub(super) since: Instant,
     /// None: its caller keeps the time.
     pub(super) deadline: Option<Instant>,
     pub(super) item: T,
+}
+
+impl<T> Waiting<T> {
+    /// What waits, and its place without it.
+    pub(super) fn split(self) -> (T, Waiting<()>) {
+        let Self { rank, client, subjects, is_order, since, deadline, item } = self;
+        (item, Waiting { rank, client, subjects, is_order, since, deadline, item: () })
+    }
+}
+
+impl Waiting<()> {
+    /// The place with what waits there.
+    pub(super) fn holding<T>(self, item: T) -> Waiting<T> {
+        let Self { rank, client, subjects, is_order, since, deadline, item: () } = self;
+        Waiting { rank, client, subjects, is_order, since, deadline, item }
+    }
 }
 
 /// The queue is full, for this client or for all. Gives the item back.
@@ -86,7 +104,7 @@ impl<T> Queue<T> {
     /// one token request at a time, and each login is a session, of which there is a limit.
     pub(super) fn push_own(&mut self, now: Instant, item: T) {
         let (rank, client, subjects) = (Rank::Login, None, Subjects::None);
-        let waiting = Waiting { rank, client, subjects, since: now, deadline: None, item };
+        let waiting = Waiting { rank, client, subjects, is_order: false, since: now, deadline: None, item };
         self.enter(waiting, VecDeque::push_back);
     }
 
@@ -160,7 +178,7 @@ impl<T> Queue<T> {
     /// Takes back a client's orders that its cancel could mean.
     pub(super) fn withdraw(&mut self, client: &ClientName, cancelled: &Subjects) -> Vec<T> {
         self.take_out(|waiting| {
-            waiting.rank == Rank::Order && waiting.client.as_ref() == Some(client) && cancelled.meet(&waiting.subjects)
+            waiting.is_order && waiting.client.as_ref() == Some(client) && cancelled.meet(&waiting.subjects)
         })
     }
 

@@ -243,15 +243,16 @@ impl Task {
         let since = Instant::now();
         let (rank, wait) = match queued.class {
             Class::Cancel => (Rank::Cancel, self.limits.call_wait),
-            Class::Order => (Rank::Order, self.limits.order_wait),
+            Class::Order | Class::Other => (Rank::Order, self.limits.order_wait),
             Class::Read => (Rank::Read, self.limits.call_wait),
         };
+        let is_order = queued.class == Class::Order;
         let (deadline, item) = (Some(since + wait), Item::Call(queued));
         if self.queue.is_full_for(rank, &client) {
             // Callers that are gone hold no places.
             self.queue.take_out(|waiting| waiting.item.is_abandoned());
         }
-        let waiting = Waiting { rank, client: Some(client), subjects, since, deadline, item };
+        let waiting = Waiting { rank, client: Some(client), subjects, is_order, since, deadline, item };
         if let Err(Full(item)) = self.queue.push(waiting) {
             refuse(item, NotSent::Busy);
         }

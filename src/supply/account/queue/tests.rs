@@ -22,7 +22,8 @@ impl Line {
     fn push_about(&mut self, rank: Rank, client: &str, item: &'static str, subjects: Subjects) -> bool {
         let client = Some(name(client));
         let deadline = Some(self.now + Duration::from_secs(2));
-        self.queue.push(Waiting { rank, client, subjects, since: self.now, deadline, item }).is_ok()
+        let is_order = rank == Rank::Order;
+        self.queue.push(Waiting { rank, client, subjects, is_order, since: self.now, deadline, item }).is_ok()
     }
 
     fn next(&mut self) -> Option<&'static str> {

@@ -104,13 +104,13 @@ impl Task {
         for flight in &mut self.flights {
             flight.is_overtaken = true;
         }
-        let orders = match (&waiting.client, waiting.rank) {
-            (Some(client), Rank::Order) => Some((client.clone(), waiting.subjects.clone())),
+        let orders = match (&waiting.client, waiting.is_order) {
+            (Some(client), true) => Some((client.clone(), waiting.subjects.clone())),
             _ => None,
         };
         let holds_until = Instant::now() + self.limits.hold_max;
         self.flights.push(Flight { nonce, holds_until, orders, is_overtaken: false });
-        let Waiting { rank, client, subjects, since, deadline, item } = waiting;
+        let (item, place) = waiting.split();
         match (item, means) {
             (Item::Login(reply), _) => {
                 let (settled, outcome) = oneshot::channel();
@@ -132,8 +132,7 @@ impl Task {
                 let limits = self.limits.answer;
                 self.landings.push(Box::pin(async move {
                     let fate = connection.send(request.map(Full::new), &limits).await;
-                    let waiting = Waiting { rank, client, subjects, since, deadline, item: queued };
-                    Landing { nonce, cargo: Landed::Call(Box::new(waiting), fate) }
+                    Landing { nonce, cargo: Landed::Call(Box::new(place.holding(queued)), fate) }
                 }));
             }
             (Item::Mint(_) | Item::Call(_), Means::Nothing) => unreachable!("both have needs"),
@@ -173,7 +172,7 @@ impl Task {
     }
 
     fn on_call(&mut self, waiting: Waiting<Box<Queued>>, fate: Fate, nonce: Nonce, is_overtaken: bool) {
-        let Waiting { rank, client, subjects, since, deadline, item: mut queued } = waiting;
+        let (mut queued, place) = waiting.split();
         match fate {
             Fate::Answered(response) => {
                 if let Some(told) = upstream::date(response.headers()) {
@@ -195,7 +194,7 @@ impl Task {
             Fate::Unsent(_) if queued.is_again => refuse(Item::Call(queued), NotSent::ConnectionLost),
             Fate::Unsent(_) => {
                 queued.is_again = true;
-                self.queue.put_back(Waiting { rank, client, subjects, since, deadline, item: Item::Call(queued) });
+                self.queue.put_back(place.holding(Item::Call(queued)));
             }
         }
     }
@@ -337,7 +336,7 @@ fn need(waiting: &Waiting<Item>, order_idle_max: Duration) -> Option<Need<'_>> {
         }
         Item::Call(queued) => {
             let idle_max = match queued.class {
-                Class::Cancel | Class::Order => order_idle_max,
+                Class::Cancel | Class::Order | Class::Other => order_idle_max,
                 Class::Read => Duration::MAX,
             };
             let (endpoint, approach) = (queued.endpoint, &queued.approach);
