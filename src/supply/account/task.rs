@@ -11,7 +11,7 @@ use super::queue::{Full, Queue, Rank, Sizes, Waiting};
 use super::{Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, Unavailable};
 use crate::credential::{Signer, sha256};
 use crate::fresh::{Nonce, Token, UnixMillis};
-use crate::names::AccountName;
+use crate::names::{AccountName, ClientName};
 use crate::policy::{Permit, Upkeep};
 use crate::store::{KeyFingerprint, Store, StoreError};
 use crate::supply::clock::{Clock, VenueTime};
@@ -227,9 +227,7 @@ impl Task {
     fn take_call(&mut self, queued: Box<Queued>, subjects: Subjects) {
         let client = queued.permit.client().clone();
         if queued.class == Class::Cancel {
-            for withdrawn in self.queue.withdraw(&client, &subjects) {
-                refuse(withdrawn, NotSent::Withdrawn);
-            }
+            self.withdraw(&client, &subjects);
         }
         if self.is_left_alone() {
             return refuse(Item::Call(queued), NotSent::LeftAlone);
@@ -255,6 +253,16 @@ impl Task {
         let waiting = Waiting { rank, client: Some(client), subjects, is_order, since, deadline, item };
         if let Err(Full(item)) = self.queue.push(waiting) {
             refuse(item, NotSent::Busy);
+        }
+    }
+
+    /// Sees to it that no order goes any more that its own client has cancelled.
+    fn withdraw(&mut self, client: &ClientName, cancelled: &Subjects) {
+        for withdrawn in self.queue.withdraw(client, cancelled) {
+            refuse(withdrawn, NotSent::Withdrawn);
+        }
+        for flight in &mut self.flights {
+            flight.cancel(client, cancelled);
         }
     }
 

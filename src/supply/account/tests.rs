@@ -4,7 +4,8 @@ use super::*;
 use crate::policy::Policy;
 use crate::secret::Secret;
 use crate::store::MemoryStore;
-use crate::upstream::{DialLimits, Resolver};
+use crate::tls::{ClientRoots, Connector};
+use crate::upstream::{DialLimits, Resolver, Way};
 use crate::venue::by_name;
 use std::collections::BTreeMap;
 
@@ -12,24 +13,37 @@ use std::collections::BTreeMap;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn open(store: Arc<Store>) -> Account {
+    let (account, _task) = Account::open(settings(), store, Clock::System).expect("an empty store");
+    account
+}
+
+/// An account named `main` at Bitfinex, which is not reached.
+pub(super) fn settings() -> Settings {
     let name = AccountName::parse("main").expect("a name");
     let venue = by_name("bitfinex").expect("in the table");
     let text = |text: &str| Secret::from(text.to_owned());
     let format = venue.secret_format().expect("it signs");
     let policy = Policy::new(Vec::new(), BTreeMap::from([(name.clone(), "bitfinex")]));
-    let settings = Settings {
+    let way = Way {
+        rest: None,
+        socket: None,
+        addresses: vec![([127, 0, 0, 1], 9).into()],
+        connector: Connector::with_roots(&ClientRoots::WebPki).expect("no file is read"),
+        is_local_allowed: true,
+    };
+    let mut upstream = Upstream::new(DialLimits::default(), Resolver::with_servers(Vec::new()));
+    upstream.add_account(&name, venue, &way).expect("the venue has hosts");
+    Settings {
         upkeep: policy.upkeep(&name).expect("the policy knows it"),
         name,
         venue,
         signer: Signer::new(&text("key"), &text("secret"), format).expect("a credential"),
         nonce_unit: venue.nonces().unit,
         ordering: Ordering::Strict,
-        upstream: Arc::new(Upstream::new(DialLimits::default(), Resolver::default())),
+        upstream: Arc::new(upstream),
         limits: Limits::default(),
         writes: TaskTracker::new(),
-    };
-    let (account, _task) = Account::open(settings, store, Clock::System).expect("an empty store");
-    account
+    }
 }
 
 #[tokio::test]

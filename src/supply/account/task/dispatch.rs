@@ -37,7 +37,10 @@ pub(super) struct Flight {
     holds_until: Instant,
     /// The orders in it and whose they are: their cancel must not arrive before them.
     orders: Option<(ClientName, Subjects)>,
-    is_overtaken: bool,
+    /// Its client has cancelled them since: if they have not left, they must not any more.
+    is_cancelled: bool,
+    /// How many later nonces left before this one's answer came.
+    overtakers: usize,
 }
 
 /// A nonce that is no longer on its way.
@@ -100,16 +103,11 @@ impl Task {
     /// Gives the spare nonce to one that waited.
     fn send(&mut self, waiting: Waiting<Item>, means: Means) {
         let nonce = self.spare.take().expect("`dispatch` has just seen to it");
-        self.last_nonce = Some(nonce);
-        for flight in &mut self.flights {
-            flight.is_overtaken = true;
-        }
         let orders = match (&waiting.client, waiting.is_order) {
             (Some(client), true) => Some((client.clone(), waiting.subjects.clone())),
             _ => None,
         };
-        let holds_until = Instant::now() + self.limits.hold_max;
-        self.flights.push(Flight { nonce, holds_until, orders, is_overtaken: false });
+        self.depart(nonce, orders);
         let (item, place) = waiting.split();
         match (item, means) {
             (Item::Login(reply), _) => {
@@ -124,7 +122,7 @@ impl Task {
                 let request = match (queued.sign)(&self.signer, nonce).to_http() {
                     Ok(request) => request,
                     Err(_unwritable) => {
-                        self.flights.retain(|flight| flight.nonce != nonce);
+                        self.did_not_leave(nonce);
                         connection.keep();
                         return refuse(Item::Call(queued), NotSent::Unwritable);
                     }
@@ -136,6 +134,25 @@ impl Task {
                 }));
             }
             (Item::Mint(_) | Item::Call(_), Means::Nothing) => unreachable!("both have needs"),
+        }
+    }
+
+    /// Notes that a nonce is on its way, before all that are.
+    fn depart(&mut self, nonce: Nonce, orders: Option<(ClientName, Subjects)>) {
+        self.last_nonce = Some(nonce);
+        for flight in &mut self.flights {
+            flight.overtakers += 1;
+        }
+        let holds_until = Instant::now() + self.limits.hold_max;
+        self.flights.push(Flight { nonce, holds_until, orders, is_cancelled: false, overtakers: 0 });
+    }
+
+    /// Takes that back, because nothing with the nonce was written: it has overtaken nothing. What was refused for its
+    /// nonce meanwhile was refused for another reason.
+    fn did_not_leave(&mut self, nonce: Nonce) {
+        self.flights.retain(|flight| flight.nonce != nonce);
+        for flight in self.flights.iter_mut().filter(|flight| flight.nonce < nonce) {
+            flight.overtakers = flight.overtakers.saturating_sub(1);
         }
     }
 
@@ -152,7 +169,7 @@ impl Task {
             })),
             Err(error) => {
                 error!(account = %self.name, %error, "the token request cannot be written; check the key's file");
-                self.flights.retain(|flight| flight.nonce != nonce);
+                self.did_not_leave(nonce);
                 connection.keep();
                 self.on_mint_failed(NotMinted::Credential, self.clock.now());
             }
@@ -161,17 +178,18 @@ impl Task {
 
     pub(super) fn on_landed(&mut self, landing: Landing) {
         let Landing { nonce, cargo } = landing;
-        let at = self.flights.iter().position(|flight| flight.nonce == nonce);
-        let is_overtaken = at.is_some_and(|at| self.flights.swap_remove(at).is_overtaken);
+        let at = self.flights.iter().position(|flight| flight.nonce == nonce).expect("it departed as a flight");
+        let flight = self.flights.swap_remove(at);
+        let is_overtaken = flight.overtakers > 0;
         match cargo {
             Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken),
             Landed::Login(None) => {}
             Landed::Mint(answer) => self.on_minted(answer, is_overtaken),
-            Landed::Call(waiting, fate) => self.on_call(*waiting, fate, nonce, is_overtaken),
+            Landed::Call(waiting, fate) => self.on_call(*waiting, fate, &flight),
         }
     }
 
-    fn on_call(&mut self, waiting: Waiting<Box<Queued>>, fate: Fate, nonce: Nonce, is_overtaken: bool) {
+    fn on_call(&mut self, waiting: Waiting<Box<Queued>>, fate: Fate, flight: &Flight) {
         let (mut queued, place) = waiting.split();
         match fate {
             Fate::Answered(response) => {
@@ -183,6 +201,7 @@ impl Task {
                 }
                 let was_refused_before = self.refused_in_a_row > 0;
                 let account = self.mailbox.clone();
+                let (nonce, is_overtaken) = (flight.nonce, flight.overtakers > 0);
                 let verdict = Verdict { nonce, is_overtaken, was_refused_before, account };
                 // A caller that is gone leaves the body unread, which closes the connection.
                 let _ = queued.reply.send(Ok(Answered { response: *response, verdict }));
@@ -191,8 +210,14 @@ impl Task {
                 warn!(account = %self.name, class = ?queued.class, reason = %why, "a request may have been sent");
                 let _ = queued.reply.send(Err(why.into()));
             }
-            Fate::Unsent(_) if queued.is_again => refuse(Item::Call(queued), NotSent::ConnectionLost),
             Fate::Unsent(_) => {
+                self.did_not_leave(flight.nonce);
+                if flight.is_cancelled {
+                    return refuse(Item::Call(queued), NotSent::Withdrawn);
+                }
+                if queued.is_again {
+                    return refuse(Item::Call(queued), NotSent::ConnectionLost);
+                }
                 queued.is_again = true;
                 self.queue.put_back(place.holding(Item::Call(queued)));
             }
@@ -319,6 +344,12 @@ impl Task {
 }
 
 impl Flight {
+    /// Takes note of a cancel: orders in here that it means must not be sent once more.
+    pub(super) fn cancel(&mut self, client: &ClientName, cancelled: &Subjects) {
+        self.is_cancelled |=
+            self.orders.as_ref().is_some_and(|(owner, orders)| owner == client && cancelled.meet(orders));
+    }
+
     /// True if a cancel that waits could mean an order in here, and the order may not have arrived.
     fn is_meant_by(&self, cancel: &Waiting<Item>) -> bool {
         self.orders.as_ref().is_some_and(|(client, orders)| {
@@ -344,3 +375,6 @@ fn need(waiting: &Waiting<Item>, order_idle_max: Duration) -> Option<Need<'_>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
