@@ -3,13 +3,14 @@
 
 mod lane_stage;
 
-use countersign::fresh::TokenId;
+use countersign::fresh::{TokenId, UnixMillis};
 use countersign::supply::account::{Call, Limits, NotAnswered, NotSent, Ordering};
+use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
-use std::sync::atomic::{AtomicU64, Ordering as Memory};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -372,6 +373,54 @@ async fn a_cancel_of_all_orders_does_not_take_back_a_withdrawal() {
         answered.await.unwrap().expect("an answer");
     }
     assert_eq!(exchange.tags(), ["first", "cancel", "withdrawal"]);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn an_order_whose_grant_is_taken_away_while_it_waits_is_not_sent() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let is_granted = Arc::new(AtomicBool::new(true));
+    let order = {
+        let (desk, is_granted) = (Arc::clone(&desk), Arc::clone(&is_granted));
+        let mut call = desk.prepare("bot-1", &Asked::order("revoked"));
+        call.still_granted = Arc::new(move |_| is_granted.load(Memory::SeqCst));
+        tokio::spawn(async move { desk.account.call(call).await })
+    };
+    let kept = start(&desk, "bot-2", Asked::order("kept"));
+    tokio::task::yield_now().await;
+    is_granted.store(false, Memory::SeqCst);
+    let why = order.await.unwrap().expect_err("not granted any more");
+    assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::NoLongerPermitted), "not-sent"));
+    for answered in [first, kept] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert_eq!(exchange.tags(), ["first", "kept"]);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn an_order_whose_proof_ends_while_it_waits_is_not_sent() {
+    let exchange = Exchange::open(0).await;
+    let (clock, hand) = Clock::set(UnixMillis(1_900_000_000_000));
+    let setup = Setup { limits: patient(), clock, ..Setup::default() };
+    let desk = Arc::new(Desk::at(&exchange, setup));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let permit = desk.permit_until("bot-1", hand.now(), Duration::from_secs(60));
+    let ends_at = permit.ends_at().expect("the proof ends");
+    let order = {
+        let mut call = desk.prepare("bot-1", &Asked::order("expired"));
+        call.permit = permit;
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move { desk.account.call(call).await })
+    };
+    tokio::task::yield_now().await;
+    hand.step(ends_at);
+    let why = order.await.unwrap().expect_err("its proof has ended");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::NoLongerPermitted));
+    first.await.unwrap().expect("an answer");
+    assert_eq!(exchange.tags(), ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

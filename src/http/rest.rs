@@ -16,7 +16,7 @@ use crate::relay::end_of;
 use crate::scope::{Act, Acts};
 use crate::secret::Secret;
 use crate::session::{End, Scrub};
-use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
+use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
 use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
 use crate::venue::rest::{Handling, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
 use crate::venue::{Refusal as Why, Route};
@@ -226,6 +226,7 @@ impl Asked<'_> {
             class: class(reading.acts),
             subjects: reading.subjects.clone(),
             sign: self.signing(&reading),
+            still_granted: self.still_granted(),
         };
         match account.call(call).await {
             Ok(Answered { response, verdict }) => {
@@ -248,6 +249,12 @@ impl Asked<'_> {
     fn signing(&self, reading: &Arc<RestReading>) -> Sign {
         let (rest, request, reading) = (self.rest, Arc::clone(&self.request), Arc::clone(reading));
         Arc::new(move |signer: &Signer, nonce| rest.sign(&request, &reading, signer, nonce))
+    }
+
+    /// What the lane asks right before that.
+    fn still_granted(&self) -> StillGranted {
+        let (policy, route) = (self.door.house.policy.clone(), self.route);
+        Arc::new(move |permit| policy.borrow().still_grants(permit, &route))
     }
 
     /// Passes the exchange's answer on: whole, where it is short, else as it comes in.
@@ -341,6 +348,7 @@ fn slug(why: &NotAnswered) -> &'static str {
         NotAnswered::NotSent(NotSent::LeftAlone) => "upstream_auth_failed",
         NotAnswered::NotSent(NotSent::Unwritable) => "malformed_message",
         NotAnswered::NotSent(NotSent::NotPermitted) => "identity_not_mapped",
+        NotAnswered::NotSent(NotSent::NoLongerPermitted) => "no_longer_permitted",
         NotAnswered::NotSent(NotSent::Closed) => "internal_error",
         NotAnswered::MaybeSent(Silence::Lost) => "upstream_lost",
         NotAnswered::MaybeSent(Silence::Late) => "upstream_timeout",

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
+pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
 
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
 const MAILBOX: usize = 1024;
@@ -206,8 +206,8 @@ impl Account {
         let door = Door { venue: self.venue, endpoint: call.endpoint };
         let approach = self.upstream.approach_for(&call.permit, door).map_err(NotSent::NotReached)?;
         let (reply, answer) = oneshot::channel();
-        let Call { permit, endpoint, class, subjects, sign } = call;
-        let queued = task::Queued { permit, endpoint, class, approach, sign, reply, is_again: false };
+        let Call { permit, endpoint, class, subjects, sign, still_granted } = call;
+        let queued = task::Queued { permit, endpoint, class, approach, sign, still_granted, reply, is_again: false };
         self.mailbox.try_send(Order::Call(Box::new(queued), subjects)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotSent::Busy,
             mpsc::error::TrySendError::Closed(_) => NotSent::Closed,

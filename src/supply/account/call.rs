@@ -9,7 +9,7 @@ use crate::policy::Permit;
 use crate::supply::lane::LaneStopped;
 use crate::upstream::{AnswerBody, NotOpened, Silence};
 use crate::venue::rest::{Subjects, Unanswered};
-use crate::venue::{LoginOutcome, SignedRequest};
+use crate::venue::{LoginOutcome, Refusal, SignedRequest};
 use http::Response;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 /// Writes and signs the request with the nonce that it is given. Called when a connection is ready and it is the
 /// call's turn; twice if the first request did not leave the process.
 pub type Sign = Arc<dyn Fn(&Signer, Nonce) -> SignedRequest + Send + Sync>;
+
+/// Says whether a permit would be given again, at this moment.
+pub type StillGranted = Arc<dyn Fn(&Permit) -> bool + Send + Sync>;
 
 /// One call of a client.
 pub struct Call {
@@ -30,6 +33,8 @@ pub struct Call {
     pub subjects: Subjects,
     /// Signs it, late.
     pub sign: Sign,
+    /// Asked right before it is signed: while it waited, its client's grant may have been taken away.
+    pub still_granted: StillGranted,
 }
 
 /// What a call is, in the order in which they go. Between cancels and orders go socket logins and token requests.
@@ -105,6 +110,9 @@ pub enum NotSent {
     /// The permit is not for this account.
     #[error("the permit is for another account")]
     NotPermitted,
+    /// The permit ended, or its grant was taken away, while the call waited.
+    #[error("its client was permitted when it came, and no longer is")]
+    NoLongerPermitted,
     /// Too many calls wait, of this client or of all.
     #[error("too many calls of this account wait; send fewer at a time")]
     Busy,
@@ -148,6 +156,7 @@ impl NotAnswered {
         match self {
             Self::NotSent(NotSent::Busy | NotSent::WaitedTooLong) => Unanswered::Busy,
             Self::NotSent(NotSent::Withdrawn) => Unanswered::Withdrawn,
+            Self::NotSent(NotSent::NoLongerPermitted) => Unanswered::Refused(Refusal::NotAuthenticated),
             Self::NotSent(
                 NotSent::NotPermitted
                 | NotSent::Lane(_)

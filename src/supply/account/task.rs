@@ -8,7 +8,9 @@ mod dispatch;
 mod token;
 
 use super::queue::{Full, Queue, Rank, Sizes, Waiting};
-use super::{Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, Unavailable};
+use super::{
+    Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, StillGranted, Unavailable,
+};
 use crate::credential::{Signer, sha256};
 use crate::fresh::{Nonce, Token, UnixMillis};
 use crate::names::{AccountName, ClientName};
@@ -47,6 +49,7 @@ pub(super) struct Queued {
     pub(super) class: Class,
     pub(super) approach: Approach,
     pub(super) sign: Sign,
+    pub(super) still_granted: StillGranted,
     pub(super) reply: oneshot::Sender<Result<Answered, NotAnswered>>,
     /// Its first connection had closed before it was written.
     pub(super) is_again: bool,
@@ -319,6 +322,18 @@ impl Task {
 }
 
 impl Item {
+    /// True if it may still be sent: time has passed since its client was permitted.
+    fn is_permitted(&self, now: UnixMillis) -> bool {
+        match self {
+            Self::Call(queued) => {
+                let has_ended = queued.permit.ends_at().is_some_and(|ends_at| ends_at <= now);
+                !has_ended && (queued.still_granted)(&queued.permit)
+            }
+            // Of those a session has the permit, and ends with it.
+            Self::Login(_) | Self::Mint(_) => true,
+        }
+    }
+
     /// True if nobody waits for it any more.
     fn is_abandoned(&self) -> bool {
         match self {

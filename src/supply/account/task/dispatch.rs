@@ -86,9 +86,13 @@ impl Task {
                 }
             });
             let Some((waiting, means)) = next else { return };
-            if waiting.item.is_abandoned() {
+            let is_abandoned = waiting.item.is_abandoned();
+            if is_abandoned || !waiting.item.is_permitted(now) {
                 if let Means::Connection(connection) = means {
                     connection.keep();
+                }
+                if !is_abandoned {
+                    refuse(waiting.item, NotSent::NoLongerPermitted);
                 }
                 continue;
             }

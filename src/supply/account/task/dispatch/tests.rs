@@ -51,8 +51,9 @@ fn queued(task: &Task, client: &str, class: Class) -> (Box<Queued>, Reply) {
         headers: Vec::new(),
         body: Vec::new(),
     });
+    let still_granted = Arc::new(|_: &_| true);
     (
-        Box::new(Queued { permit, endpoint: "rest", class, approach, sign, reply, is_again: false }),
+        Box::new(Queued { permit, endpoint: "rest", class, approach, sign, still_granted, reply, is_again: false }),
         answer,
     )
 }
