@@ -99,8 +99,11 @@ async fn without_the_lane_the_same_load_is_refused_for_its_nonces() {
         tokio::spawn(async move {
             let mut refused = 0;
             for round in 0..4 {
-                let mut connection =
-                    desk.upstream.connect_for(&desk.permit(&client(number)), desk.door()).await.expect("a connection");
+                let mut connection = desk
+                    .upstream
+                    .connect_for(&desk.permit(&client(number)), desk.door(), false)
+                    .await
+                    .expect("a connection");
                 connection.ready().await.expect("it is open");
                 let request = unqueued(next_nonce.fetch_add(1, Memory::SeqCst), &asked(number, round));
                 let fate = connection.send(request, &AnswerLimits::default()).await;
@@ -263,6 +266,21 @@ async fn an_order_goes_over_no_connection_that_was_idle_for_too_long_and_a_read_
     desk.call("bot-0", &Asked::cancel("c", "d")).await.expect("an answer");
     assert!(connections() > before, "a cancel went over an idle connection");
     exchange.assert_in_order();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_attempt_gets_a_connection_that_was_never_idle() {
+    let exchange = Exchange::open(0).await;
+    let desk = Desk::at(&exchange, Setup::default());
+    let permit = desk.permit("bot-0");
+    let connect = |must_be_new| desk.upstream.connect_for(&permit, desk.door(), must_be_new);
+    let time = http::Request::get("/0/public/Time").body(http_body_util::Full::default()).unwrap();
+    let Fate::Answered(answer) = connect(false).await.unwrap().send(time, &AnswerLimits::default()).await else {
+        panic!("no answer");
+    };
+    read_whole(*answer, usize::MAX).await.expect("a whole answer");
+    assert!(!connect(true).await.unwrap().has_served(), "it may be as dead as the first one");
+    assert!(connect(false).await.unwrap().has_served(), "nothing was kept: this proves nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -191,9 +191,9 @@ impl Asked<'_> {
         let signed = self.rest.pass(&self.request);
         let door = house.door(&self.route);
         let mut last = NotOpened::Closed;
-        // A kept connection may turn out to be dead before anything is written; a fresh one is tried then, once.
-        for _ in 0..2 {
-            let connection = match house.upstream.connect_for(&permit, door).await {
+        // A kept connection may turn out to be dead before anything is written; a new one is tried then, once.
+        for must_be_new in [false, true] {
+            let connection = match house.upstream.connect_for(&permit, door, must_be_new).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     last = error;
