@@ -4,7 +4,8 @@
 mod lane_stage;
 
 use countersign::fresh::{TokenId, UnixMillis};
-use countersign::supply::account::{Call, Limits, NotAnswered, NotSent, Ordering};
+use countersign::names::ClientName;
+use countersign::supply::account::{Answered, Call, Limits, NotAnswered, NotSent, Ordering};
 use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
@@ -12,7 +13,7 @@ use countersign::venue::LoginOutcome;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each of 64 clients makes this many calls: more than a thousand in all.
 const CALLS_EACH: usize = 16;
@@ -75,7 +76,11 @@ async fn wire_order_is_nonce_order_for_64_clients_with_logins_and_token_requests
             let mut refused: Option<TokenId> = None;
             for _ in 0..10 {
                 refused = Some(desk.account.token(refused, PATIENCE).await.expect("a token").id);
-                let lease = desk.account.lease(PATIENCE).await.expect("a nonce for a login");
+                let lease = desk
+                    .account
+                    .lease(ClientName::parse(&client(0)).expect("a name"), PATIENCE)
+                    .await
+                    .expect("a nonce for a login");
                 lease.settle(LoginOutcome::Accepted);
             }
         })
@@ -309,27 +314,45 @@ async fn a_nonce_that_is_too_small_makes_the_lane_begin_anew_above_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_whose_nonces_are_refused_again_and_again_is_frozen_and_nothing_is_sent() {
+async fn a_key_whose_nonces_are_refused_for_two_clients_is_frozen_and_nothing_is_sent() {
     let exchange = Exchange::open(0).await;
     exchange.raise_nonce(u64::MAX - 1);
     let desk = Desk::at(&exchange, Setup::default());
     let frozen = async {
-        loop {
-            match desk.call("bot-0", &Asked::balance("a")).await {
+        for round in 0.. {
+            match desk.call(&client(round % 4), &Asked::balance("a")).await {
                 Ok(text) => assert_eq!(outcome(&text), LoginOutcome::NonceTooSmall),
                 Err(why) => return why,
             }
         }
+        unreachable!("it is asked for ever")
     };
     let why = tokio::time::timeout(PATIENCE, frozen).await.expect("it is never frozen");
     assert_eq!(why, NotAnswered::NotSent(NotSent::Lane(LaneStopped::Frozen)));
     let sent = exchange.tags().len();
-    desk.call("bot-0", &Asked::balance("b")).await.expect_err("frozen");
+    desk.call("bot-5", &Asked::balance("b")).await.expect_err("frozen");
     assert_eq!(exchange.tags().len(), sent, "a frozen key was used");
 }
 
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_client_whose_nonces_are_refused_pauses_but_for_cancels_and_holds_up_nobody_else() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let Answered { response, verdict } = desk.account.call(desk.prepare("bot-0", &Asked::order("a"))).await.unwrap();
+    read_whole(response, usize::MAX).await.expect("a whole answer");
+    let refused_at = Instant::now();
+    verdict.tell(LoginOutcome::NonceTooSmall);
+    let paused = start(&desk, "bot-0", Asked::order("paused"));
+    desk.call("bot-1", &Asked::order("another's")).await.expect("not paused");
+    desk.call("bot-0", &Asked::cancel("x", "cancel")).await.expect("a cancel is never paused");
+    assert_eq!(exchange.tags(), ["a", "another's", "cancel"]);
+    paused.await.unwrap().expect("an answer");
+    assert!(refused_at.elapsed() >= Duration::from_secs(1), "{:?}", refused_at.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_the_exchange_refuses_is_left_alone() {
+async fn a_key_that_the_exchange_refuses_is_left_alone_but_for_cancels() {
     let exchange = Exchange::open(0).await;
     exchange.faults().set(|switches| switches.refuse_auth = true);
     let desk = Desk::at(&exchange, Setup::default());
@@ -343,6 +366,10 @@ async fn a_key_that_the_exchange_refuses_is_left_alone() {
     let why = tokio::time::timeout(PATIENCE, left_alone).await.expect("it is never left alone");
     assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::LeftAlone), "not-sent"));
     assert!(exchange.tags().len() >= 3, "three refusals are needed");
+    exchange.faults().clear();
+    let why = desk.call("bot-1", &Asked::order("b")).await.expect_err("left alone");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::LeftAlone));
+    desk.call("bot-1", &Asked::cancel("x", "cancel")).await.expect("a cancel goes even then");
 }
 
 // One thread: calls reach the lane in the order in which they are started.

@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::lane::{LaneStopped, UnitChanged};
 use crate::credential::Signer;
 use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
-use crate::names::AccountName;
+use crate::names::{AccountName, ClientName};
 use crate::policy::Upkeep;
 use crate::store::{Store, StoreError};
 use crate::upstream::{AnswerLimits, Door, Silence, Upstream};
@@ -168,8 +168,8 @@ impl Lease {
 
 enum Order {
     Call(Box<task::Queued>, Subjects),
-    Verdict { nonce: Nonce, is_overtaken: bool, outcome: LoginOutcome },
-    Lease(oneshot::Sender<Result<Lease, Unavailable>>),
+    Verdict { nonce: Nonce, client: ClientName, is_overtaken: bool, outcome: LoginOutcome },
+    Lease(ClientName, oneshot::Sender<Result<Lease, Unavailable>>),
     Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
     VenueTime(UnixMillis),
 }
@@ -216,10 +216,10 @@ impl Account {
         answer.await.unwrap_or(Err(NotAnswered::MaybeSent(Silence::Lost)))
     }
 
-    /// Leases the next nonce, within `limit`.
-    pub async fn lease(&self, limit: Duration) -> Result<Lease, Unavailable> {
+    /// Leases the next nonce, within `limit`, for a login of this client's: the logins of clients take turns.
+    pub async fn lease(&self, client: ClientName, limit: Duration) -> Result<Lease, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Order::Lease(reply), answer, limit).await
+        self.ask(Order::Lease(client, reply), answer, limit).await
     }
 
     /// The account's token, within `limit`; not the one that was `refused`.

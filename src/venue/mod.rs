@@ -382,8 +382,10 @@ pub enum LoginOutcome {
     Accepted,
     /// It saw a greater nonce before.
     NonceTooSmall,
-    /// No.
+    /// No: the key, or its signature.
     Refused,
+    /// Something else, which says nothing of key or nonce.
+    Undecided,
 }
 
 /// The steps of one turn, in order. The driver keeps one and drains it, so that a turn allocates nothing.

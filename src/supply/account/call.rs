@@ -5,6 +5,7 @@
 use super::Order;
 use crate::credential::Signer;
 use crate::fresh::Nonce;
+use crate::names::ClientName;
 use crate::policy::Permit;
 use crate::supply::lane::LaneStopped;
 use crate::upstream::{AnswerBody, NotOpened, Silence};
@@ -66,6 +67,7 @@ pub struct Answered {
 #[must_use = "a lane that is not told of a refused nonce goes on with nonces that are too small"]
 pub struct Verdict {
     pub(super) nonce: Nonce,
+    pub(super) client: ClientName,
     pub(super) is_overtaken: bool,
     /// None where an acceptance would be no news.
     pub(super) was_refused_before: bool,
@@ -82,7 +84,7 @@ impl Verdict {
             return;
         }
         let Some(account) = self.account.upgrade() else { return };
-        let told = Order::Verdict { nonce: self.nonce, is_overtaken: self.is_overtaken, outcome };
+        let told = Order::Verdict { nonce: self.nonce, client: self.client, is_overtaken: self.is_overtaken, outcome };
         // A mailbox that is full holds calls that will be refused for the same reason, and tell it again.
         let _ = account.try_send(told);
     }

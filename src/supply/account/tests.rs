@@ -46,19 +46,23 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+fn bot() -> ClientName {
+    ClientName::parse("bot-a").expect("a name")
+}
+
 #[tokio::test]
 async fn an_account_whose_disk_was_full_goes_on_when_it_no_longer_is() {
     let memory = MemoryStore::default();
     memory.set_full(true);
     let store = Arc::new(Store::Memory(memory));
     let account = open(Arc::clone(&store));
-    let refused = account.lease(PATIENCE).await.expect_err("nothing can be made durable");
+    let refused = account.lease(bot(), PATIENCE).await.expect_err("nothing can be made durable");
     assert_eq!(refused, Unavailable::Lane(LaneStopped::NotPersisted));
 
     let Store::Memory(memory) = &*store else { unreachable!("it was made so") };
     memory.set_full(false);
     let healed = async {
-        while account.lease(PATIENCE).await.is_err() {
+        while account.lease(bot(), PATIENCE).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -70,28 +74,28 @@ async fn one_nonce_is_out_at_a_time_and_each_is_greater() {
     let account = open(Arc::new(Store::Memory(MemoryStore::default())));
     let mut last = Nonce(0);
     for _ in 0..2_500 {
-        let lease = account.lease(PATIENCE).await.expect("a nonce");
+        let lease = account.lease(bot(), PATIENCE).await.expect("a nonce");
         assert!(lease.nonce > last);
         last = lease.nonce;
         lease.settle(LoginOutcome::Accepted);
     }
-    let held = account.lease(PATIENCE).await.expect("a nonce");
-    let waiting = account.lease(Duration::from_millis(50)).await.expect_err("the first one is out");
+    let held = account.lease(bot(), PATIENCE).await.expect("a nonce");
+    let waiting = account.lease(bot(), Duration::from_millis(50)).await.expect_err("the first one is out");
     assert_eq!(waiting, Unavailable::Busy);
     drop(held);
-    assert!(account.lease(PATIENCE).await.is_ok());
+    assert!(account.lease(bot(), PATIENCE).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_key_that_is_refused_again_and_again_is_left_alone() {
     let account = open(Arc::new(Store::Memory(MemoryStore::default())));
     for _ in 0..3 {
-        account.lease(PATIENCE).await.expect("a nonce").settle(LoginOutcome::Refused);
+        account.lease(bot(), PATIENCE).await.expect("a nonce").settle(LoginOutcome::Refused);
     }
     // The third refusal may still be on its way to the account.
     let left_alone = async {
         loop {
-            match account.lease(PATIENCE).await {
+            match account.lease(bot(), PATIENCE).await {
                 Ok(lease) => lease.settle(LoginOutcome::Refused),
                 Err(why) => return why,
             }
@@ -99,4 +103,19 @@ async fn a_key_that_is_refused_again_and_again_is_left_alone() {
     };
     let why = tokio::time::timeout(PATIENCE, left_alone).await.expect("it is never left alone");
     assert_eq!(why, Unavailable::Token(NotMinted::Credential));
+}
+
+#[tokio::test]
+async fn logins_that_are_refused_for_their_nonces_freeze_the_key() {
+    let account = open(Arc::new(Store::Memory(MemoryStore::default())));
+    let frozen = async {
+        loop {
+            match account.lease(bot(), PATIENCE).await {
+                Ok(lease) => lease.settle(LoginOutcome::NonceTooSmall),
+                Err(why) => return why,
+            }
+        }
+    };
+    let why = tokio::time::timeout(PATIENCE, frozen).await.expect("it is never frozen");
+    assert_eq!(why, Unavailable::Lane(LaneStopped::Frozen));
 }

@@ -24,6 +24,8 @@ const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 const REFUSED_MAX: u32 = 3;
 /// For how long a refused key is left alone.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// How long a client waits after a nonce of its was refused: each makes the lane begin anew, for all.
+const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that are opened ahead at most: one for who is next, one in case that the first dial hangs.
 const AHEAD_MAX: usize = 2;
 
@@ -76,7 +78,12 @@ impl Task {
                 };
             }
             let (connections, flights, limits) = (&mut self.connections, &self.flights, &self.limits);
-            let next = self.queue.next(Instant::now(), |waiting| {
+            let (paused, moment) = (&self.paused, Instant::now());
+            let next = self.queue.next(moment, |waiting| {
+                let until = waiting.client.as_ref().and_then(|client| paused.get(client));
+                if matches!(waiting.rank, Rank::Order | Rank::Read) && until.is_some_and(|until| moment < *until) {
+                    return None;
+                }
                 if waiting.rank == Rank::Cancel && flights.iter().any(|flight| flight.is_meant_by(waiting)) {
                     return None;
                 }
@@ -186,7 +193,7 @@ impl Task {
         let flight = self.flights.swap_remove(at);
         let is_overtaken = flight.overtakers > 0;
         match cargo {
-            Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken),
+            Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken, None),
             Landed::Login(None) => {}
             Landed::Mint(answer) => self.on_minted(answer, is_overtaken),
             Landed::Call(waiting, fate) => self.on_call(*waiting, fate, &flight),
@@ -206,7 +213,8 @@ impl Task {
                 let was_refused_before = self.refused_in_a_row > 0;
                 let account = self.mailbox.clone();
                 let (nonce, is_overtaken) = (flight.nonce, flight.overtakers > 0);
-                let verdict = Verdict { nonce, is_overtaken, was_refused_before, account };
+                let client = queued.permit.client().clone();
+                let verdict = Verdict { nonce, client, is_overtaken, was_refused_before, account };
                 // A caller that is gone leaves the body unread, which closes the connection.
                 let _ = queued.reply.send(Ok(Answered { response: *response, verdict }));
             }
@@ -243,16 +251,23 @@ impl Task {
         }
     }
 
-    /// Takes what an answer said of the key and of the nonce in its request.
-    pub(super) fn on_outcome(&mut self, outcome: LoginOutcome, nonce: Nonce, is_overtaken: bool) {
+    /// Takes what an answer said of the key and of the nonce in its request, which this client wrote; `None`: the house.
+    pub(super) fn on_outcome(
+        &mut self,
+        outcome: LoginOutcome,
+        nonce: Nonce,
+        is_overtaken: bool,
+        client: Option<ClientName>,
+    ) {
         match outcome {
             LoginOutcome::Accepted => self.refused_in_a_row = 0,
+            LoginOutcome::Undecided => {}
             LoginOutcome::NonceTooSmall if is_overtaken => {
                 info!(account = %self.name, "a request was overtaken, and refused for its nonce");
             }
             // Sent before the lane began anew: the same cause, told again.
             LoginOutcome::NonceTooSmall if self.resynced_above >= Some(nonce) => {}
-            LoginOutcome::NonceTooSmall => self.resync(),
+            LoginOutcome::NonceTooSmall => self.begin_anew(client),
             LoginOutcome::Refused => {
                 self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
                 if self.refused_in_a_row >= REFUSED_MAX {
@@ -266,7 +281,12 @@ impl Task {
         error!(account = %self.name, pause_s = REFUSED_PAUSE.as_secs(),
             "the exchange refused the key again and again; check that it is right and has its permissions");
         self.left_alone_until = Some(Instant::now() + REFUSED_PAUSE);
-        for item in self.queue.take_out(|waiting| !matches!(waiting.item, Item::Mint(_))) {
+        let is_stopped = |waiting: &Waiting<Item>| match &waiting.item {
+            Item::Call(queued) => queued.class != Class::Cancel,
+            Item::Login(_) => true,
+            Item::Mint(_) => false,
+        };
+        for item in self.queue.take_out(is_stopped) {
             match item {
                 Item::Login(reply) => drop(reply.send(Err(NotMinted::Credential.into()))),
                 Item::Call(_) | Item::Mint(_) => refuse(item, NotSent::LeftAlone),
@@ -278,15 +298,33 @@ impl Task {
         self.left_alone_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// The nonce of a request of the house's own was refused.
     pub(super) fn resync(&mut self) {
+        self.begin_anew(None);
+    }
+
+    fn begin_anew(&mut self, client: Option<ClientName>) {
         self.spare = None;
         self.resynced_above = self.last_nonce;
-        match self.lane.resync(self.clock.now()) {
+        match self.lane.resync(self.clock.now(), client.as_ref()) {
             Ok(()) => {
-                warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?");
+                let client_name = client.as_ref().map(ClientName::as_str);
+                warn!(account = %self.name, client = client_name,
+                    "the exchange saw a greater nonce; is another program using this key?");
             }
             Err(stopped) => error!(account = %self.name, error = %stopped, "nonce lane stopped"),
         }
+        if let Some(client) = client {
+            let now = Instant::now();
+            self.paused.retain(|_, until| *until > now);
+            self.paused.insert(client, now + CLIENT_PAUSE);
+        }
+    }
+
+    /// When the first client that pauses may go on.
+    pub(super) fn pause_ends_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.paused.values().copied().filter(|until| *until > now).min()
     }
 
     /// No nonce is to be had: everybody is told.
