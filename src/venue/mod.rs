@@ -295,7 +295,7 @@ pub trait Dialect: Send {
     fn read(&self, message: &Message) -> Reading;
 
     /// Sends on a message that was read and allowed. `scope` narrows what a login may carry.
-    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, out: &mut Steps);
+    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, now: UnixMillis, out: &mut Steps);
 
     /// Refuses a message in the venue's own shape, with the request's own ids.
     fn refuse(&self, message: &Message, reading: &Reading, why: Refusal, now: UnixMillis, out: &mut Steps);
