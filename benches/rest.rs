@@ -55,7 +55,11 @@ async fn bookkeeping(logins: u32) -> (Duration, Duration) {
         let account = desk.account.clone();
         tokio::spawn(async move {
             for _ in 0..count {
-                account.lease(PATIENCE).await.expect("a nonce").settle(LoginOutcome::Accepted);
+                account
+                    .lease(ClientName::parse(&client(0)).expect("a name"), PATIENCE)
+                    .await
+                    .expect("a nonce")
+                    .settle(LoginOutcome::Accepted);
             }
         })
     };

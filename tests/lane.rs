@@ -3,15 +3,17 @@
 
 mod lane_stage;
 
-use countersign::fresh::TokenId;
-use countersign::supply::account::{Call, Limits, NotAnswered, NotSent, Ordering};
+use countersign::fresh::{TokenId, UnixMillis};
+use countersign::names::ClientName;
+use countersign::supply::account::{Answered, Call, Limits, NotAnswered, NotSent, Ordering};
+use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
-use std::sync::atomic::{AtomicU64, Ordering as Memory};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each of 64 clients makes this many calls: more than a thousand in all.
 const CALLS_EACH: usize = 16;
@@ -29,6 +31,25 @@ fn asked(number: usize, round: usize) -> Asked {
         2 => Asked::cancel(&id(round - 1), &id(round)),
         _ => Asked::order(&id(round)),
     }
+}
+
+type Told = tokio::task::JoinHandle<Result<String, NotAnswered>>;
+
+/// A call in a task of its own.
+fn start(desk: &Arc<Desk>, name: &'static str, asked: Asked) -> Told {
+    let desk = Arc::clone(desk);
+    tokio::spawn(async move { desk.call(name, &asked).await })
+}
+
+/// A call, tagged `first`, that has come to the exchange and holds the lane until it is answered: what is started next
+/// waits.
+async fn hold(exchange: &Exchange, desk: &Arc<Desk>, answer_delay: Duration) -> Told {
+    exchange.faults().set(|switches| switches.answer_delay = answer_delay);
+    let first = start(desk, "bot-0", Asked::balance("first"));
+    while exchange.tags().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first
 }
 
 fn patient() -> Limits {
@@ -55,7 +76,11 @@ async fn wire_order_is_nonce_order_for_64_clients_with_logins_and_token_requests
             let mut refused: Option<TokenId> = None;
             for _ in 0..10 {
                 refused = Some(desk.account.token(refused, PATIENCE).await.expect("a token").id);
-                let lease = desk.account.lease(PATIENCE).await.expect("a nonce for a login");
+                let lease = desk
+                    .account
+                    .lease(ClientName::parse(&client(0)).expect("a name"), PATIENCE)
+                    .await
+                    .expect("a nonce for a login");
                 lease.settle(LoginOutcome::Accepted);
             }
         })
@@ -79,8 +104,11 @@ async fn without_the_lane_the_same_load_is_refused_for_its_nonces() {
         tokio::spawn(async move {
             let mut refused = 0;
             for round in 0..4 {
-                let mut connection =
-                    desk.upstream.connect_for(&desk.permit(&client(number)), desk.door()).await.expect("a connection");
+                let mut connection = desk
+                    .upstream
+                    .connect_for(&desk.permit(&client(number)), desk.door(), false)
+                    .await
+                    .expect("a connection");
                 connection.ready().await.expect("it is open");
                 let request = unqueued(next_nonce.fetch_add(1, Memory::SeqCst), &asked(number, round));
                 let fate = connection.send(request, &AnswerLimits::default()).await;
@@ -246,6 +274,21 @@ async fn an_order_goes_over_no_connection_that_was_idle_for_too_long_and_a_read_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_attempt_gets_a_connection_that_was_never_idle() {
+    let exchange = Exchange::open(0).await;
+    let desk = Desk::at(&exchange, Setup::default());
+    let permit = desk.permit("bot-0");
+    let connect = |must_be_new| desk.upstream.connect_for(&permit, desk.door(), must_be_new);
+    let time = http::Request::get("/0/public/Time").body(http_body_util::Full::default()).unwrap();
+    let Fate::Answered(answer) = connect(false).await.unwrap().send(time, &AnswerLimits::default()).await else {
+        panic!("no answer");
+    };
+    read_whole(*answer, usize::MAX).await.expect("a whole answer");
+    assert!(!connect(true).await.unwrap().has_served(), "it may be as dead as the first one");
+    assert!(connect(false).await.unwrap().has_served(), "nothing was kept: this proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nonce_that_is_too_small_makes_the_lane_begin_anew_above_it() {
     let exchange = Exchange::open(0).await;
     let desk = Desk::at(&exchange, Setup::default());
@@ -271,27 +314,45 @@ async fn a_nonce_that_is_too_small_makes_the_lane_begin_anew_above_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_whose_nonces_are_refused_again_and_again_is_frozen_and_nothing_is_sent() {
+async fn a_key_whose_nonces_are_refused_for_two_clients_is_frozen_and_nothing_is_sent() {
     let exchange = Exchange::open(0).await;
     exchange.raise_nonce(u64::MAX - 1);
     let desk = Desk::at(&exchange, Setup::default());
     let frozen = async {
-        loop {
-            match desk.call("bot-0", &Asked::balance("a")).await {
+        for round in 0.. {
+            match desk.call(&client(round % 4), &Asked::balance("a")).await {
                 Ok(text) => assert_eq!(outcome(&text), LoginOutcome::NonceTooSmall),
                 Err(why) => return why,
             }
         }
+        unreachable!("it is asked for ever")
     };
     let why = tokio::time::timeout(PATIENCE, frozen).await.expect("it is never frozen");
     assert_eq!(why, NotAnswered::NotSent(NotSent::Lane(LaneStopped::Frozen)));
     let sent = exchange.tags().len();
-    desk.call("bot-0", &Asked::balance("b")).await.expect_err("frozen");
+    desk.call("bot-5", &Asked::balance("b")).await.expect_err("frozen");
     assert_eq!(exchange.tags().len(), sent, "a frozen key was used");
 }
 
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_client_whose_nonces_are_refused_pauses_but_for_cancels_and_holds_up_nobody_else() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let Answered { response, verdict } = desk.account.call(desk.prepare("bot-0", &Asked::order("a"))).await.unwrap();
+    read_whole(response, usize::MAX).await.expect("a whole answer");
+    let refused_at = Instant::now();
+    verdict.tell(LoginOutcome::NonceTooSmall);
+    let paused = start(&desk, "bot-0", Asked::order("paused"));
+    desk.call("bot-1", &Asked::order("another's")).await.expect("not paused");
+    desk.call("bot-0", &Asked::cancel("x", "cancel")).await.expect("a cancel is never paused");
+    assert_eq!(exchange.tags(), ["a", "another's", "cancel"]);
+    paused.await.unwrap().expect("an answer");
+    assert!(refused_at.elapsed() >= Duration::from_secs(1), "{:?}", refused_at.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_the_exchange_refuses_is_left_alone() {
+async fn a_key_that_the_exchange_refuses_is_left_alone_but_for_cancels() {
     let exchange = Exchange::open(0).await;
     exchange.faults().set(|switches| switches.refuse_auth = true);
     let desk = Desk::at(&exchange, Setup::default());
@@ -305,6 +366,10 @@ async fn a_key_that_the_exchange_refuses_is_left_alone() {
     let why = tokio::time::timeout(PATIENCE, left_alone).await.expect("it is never left alone");
     assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::LeftAlone), "not-sent"));
     assert!(exchange.tags().len() >= 3, "three refusals are needed");
+    exchange.faults().clear();
+    let why = desk.call("bot-1", &Asked::order("b")).await.expect_err("left alone");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::LeftAlone));
+    desk.call("bot-1", &Asked::cancel("x", "cancel")).await.expect("a cancel goes even then");
 }
 
 // One thread: calls reach the lane in the order in which they are started.
@@ -336,6 +401,71 @@ async fn a_cancel_takes_back_its_own_clients_orders_and_goes_before_those_of_oth
     assert_eq!(tags[..2], ["first", "cancel"]);
     assert!(!tags.contains(&"mine".to_owned()), "{tags:?}");
     assert_eq!(tags.len(), 4);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_cancel_of_all_orders_does_not_take_back_a_withdrawal() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(300)).await;
+    let order = start(&desk, "bot-1", Asked::order("order"));
+    let withdrawal = start(&desk, "bot-1", Asked::withdrawal("withdrawal"));
+    let cancel = start(&desk, "bot-1", Asked::cancel_all("cancel"));
+    let why = order.await.unwrap().expect_err("taken back");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::Withdrawn));
+    for answered in [first, cancel, withdrawal] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert_eq!(exchange.tags(), ["first", "cancel", "withdrawal"]);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn an_order_whose_grant_is_taken_away_while_it_waits_is_not_sent() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let is_granted = Arc::new(AtomicBool::new(true));
+    let order = {
+        let (desk, is_granted) = (Arc::clone(&desk), Arc::clone(&is_granted));
+        let mut call = desk.prepare("bot-1", &Asked::order("revoked"));
+        call.still_granted = Arc::new(move |_| is_granted.load(Memory::SeqCst));
+        tokio::spawn(async move { desk.account.call(call).await })
+    };
+    let kept = start(&desk, "bot-2", Asked::order("kept"));
+    tokio::task::yield_now().await;
+    is_granted.store(false, Memory::SeqCst);
+    let why = order.await.unwrap().expect_err("not granted any more");
+    assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::NoLongerPermitted), "not-sent"));
+    for answered in [first, kept] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert_eq!(exchange.tags(), ["first", "kept"]);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn an_order_whose_proof_ends_while_it_waits_is_not_sent() {
+    let exchange = Exchange::open(0).await;
+    let (clock, hand) = Clock::set(UnixMillis(1_900_000_000_000));
+    let setup = Setup { limits: patient(), clock, ..Setup::default() };
+    let desk = Arc::new(Desk::at(&exchange, setup));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let permit = desk.permit_until("bot-1", hand.now(), Duration::from_secs(60));
+    let ends_at = permit.ends_at().expect("the proof ends");
+    let order = {
+        let mut call = desk.prepare("bot-1", &Asked::order("expired"));
+        call.permit = permit;
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move { desk.account.call(call).await })
+    };
+    tokio::task::yield_now().await;
+    hand.step(ends_at);
+    let why = order.await.unwrap().expect_err("its proof has ended");
+    assert_eq!(why, NotAnswered::NotSent(NotSent::NoLongerPermitted));
+    first.await.unwrap().expect("an answer");
+    assert_eq!(exchange.tags(), ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

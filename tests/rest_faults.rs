@@ -270,6 +270,28 @@ async fn a_key_that_the_exchange_repeats_is_overwritten_wherever_the_answer_is_c
 }
 
 #[tokio::test]
+async fn an_exchange_that_limits_public_requests_does_not_stop_trading_nor_the_other_way_round() {
+    for (limited, others) in
+        [("GET /0/public/Time", "POST /0/private/AddOrder"), ("POST /0/private/Balance", "GET /0/public/Time")]
+    {
+        let away = b"HTTP/1.1 429 Too Many\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n";
+        let exchange =
+            Exchange::start(move |number| Script::Say(if number == 0 { away.to_vec() } else { answer("", GOOD) }));
+        let exchange = exchange.await;
+        let house = exchange.house("").await;
+        let ask = |line: &'static str| house.ask(KRAKEN, Some("bot-a"), line, "", "");
+        assert_eq!(ask(limited).await.status, 429);
+        assert_eq!(
+            ask(limited).await.header("countersign-upstream"),
+            Some("not-sent"),
+            "{limited}: we were asked to wait"
+        );
+        assert_eq!(ask(others).await.text(), GOOD, "{others} after a limit of {limited}");
+        assert_eq!(exchange.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_nonce_is_told_as_it_is_and_the_next_request_is_above_it() {
     let small = r#"{"error":["EAPI:Invalid nonce"]}"#;
     let exchange = Exchange::start(move |number| Script::Say(answer("", if number == 0 { small } else { GOOD }))).await;

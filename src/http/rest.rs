@@ -16,7 +16,7 @@ use crate::policy::{Denied, Permit, Policy};
 use crate::relay::end_of;
 use crate::scope::{Act, Acts};
 use crate::session::{End, Scrub};
-use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
+use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
 use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
 use crate::venue::rest::{Handling, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
 use crate::venue::{Refusal as Why, Route};
@@ -219,9 +219,9 @@ impl Asked<'_> {
         let signed = self.rest.pass(&self.request);
         let door = house.door(&self.route);
         let mut last = NotOpened::Closed;
-        // A kept connection may turn out to be dead before anything is written; a fresh one is tried then, once.
-        for _ in 0..2 {
-            let connection = match house.upstream.connect_for(&permit, door).await {
+        // A kept connection may turn out to be dead before anything is written; a new one is tried then, once.
+        for must_be_new in [false, true] {
+            let connection = match house.upstream.connect_for(&permit, door, must_be_new).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     last = error;
@@ -254,6 +254,7 @@ impl Asked<'_> {
             class: class(reading.acts),
             subjects: reading.subjects.clone(),
             sign: self.signing(&reading),
+            still_granted: self.still_granted(),
         };
         match account.call(call).await {
             Ok(Answered { response, shown, verdict }) => {
@@ -284,6 +285,12 @@ impl Asked<'_> {
         let venue = self.route.venue.name();
         let accounts = self.door.house.accounts.values().filter(|account| account.venue().name() == venue);
         accounts.flat_map(Account::secrets).collect()
+    }
+
+    /// What the lane asks right before that.
+    fn still_granted(&self) -> StillGranted {
+        let (policy, route) = (self.door.house.policy.clone(), self.route);
+        Arc::new(move |permit| policy.borrow().still_grants(permit, &route))
     }
 
     /// Passes the exchange's answer on: whole, where it is short, else as it comes in.
@@ -347,14 +354,16 @@ fn own(told: &RestAnswer, reason: &'static str, upstream: &'static str) -> Answe
     answer
 }
 
-/// What the lane takes a request for. Whatever does more than read or cancel is like an order: it is worth less each
-/// moment, and must not be sent when nobody waits for it any more.
+/// What the lane takes a request for. Whatever does more than read or cancel waits no longer than an order: it must not
+/// be sent when nobody waits for it any more.
 fn class(acts: Acts) -> Class {
     let only = |wanted: Act| acts.iter().all(|act| act == wanted || act == Act::Read || act == Act::Public);
     if only(Act::Read) {
         Class::Read
     } else if only(Act::Cancel) {
         Class::Cancel
+    } else if acts.iter().any(|act| matches!(act, Act::Transfer | Act::Admin)) {
+        Class::Other
     } else {
         Class::Order
     }
@@ -378,8 +387,34 @@ fn slug(why: &NotAnswered) -> &'static str {
         NotAnswered::NotSent(NotSent::LeftAlone) => "upstream_auth_failed",
         NotAnswered::NotSent(NotSent::Unwritable) => "malformed_message",
         NotAnswered::NotSent(NotSent::NotPermitted) => "identity_not_mapped",
+        NotAnswered::NotSent(NotSent::NoLongerPermitted) => "no_longer_permitted",
         NotAnswered::NotSent(NotSent::Closed) => "internal_error",
         NotAnswered::MaybeSent(Silence::Lost) => "upstream_lost",
         NotAnswered::MaybeSent(Silence::Late) => "upstream_timeout",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_money_or_manages_keys_is_no_order_that_a_cancel_takes_back() {
+        let class = |acts: &[Act]| {
+            class(acts.iter().fold(Acts::default(), |mut all, act| {
+                all.add(*act);
+                all
+            }))
+        };
+        for (acts, wanted) in [
+            (&[Act::Read][..], Class::Read),
+            (&[Act::Cancel], Class::Cancel),
+            (&[Act::Order], Class::Order),
+            (&[Act::Order, Act::Cancel], Class::Order),
+            (&[Act::Transfer], Class::Other),
+            (&[Act::Admin], Class::Other),
+        ] {
+            assert_eq!(class(acts), wanted, "{acts:?}");
+        }
     }
 }

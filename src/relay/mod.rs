@@ -453,7 +453,8 @@ impl Relay {
             Action::Risen => self.rise(),
             Action::NeedNonce => {
                 let limit = self.house.limits.supply_timeout;
-                self.with_account(|account| async move { Done::Nonce(account.lease(limit).await) });
+                let client = self.session.permit().expect("whoever needs a nonce has a permit").client().clone();
+                self.with_account(|account| async move { Done::Nonce(account.lease(client, limit).await) });
             }
             Action::NeedToken(refused) => {
                 let limit = self.house.limits.supply_timeout;

@@ -316,7 +316,9 @@ impl Session {
         let why = match reading.acts {
             Ok(acts) if acts.is_empty() => Refusal::Unknown,
             Ok(acts) => match permit.lacks(acts) {
-                None => return self.turn(now, out, |dialect, steps| dialect.forward(message, &reading, scope, steps)),
+                None => {
+                    return self.turn(now, out, |dialect, steps| dialect.forward(message, &reading, scope, now, steps));
+                }
                 Some(right) => Refusal::NotPermitted(right),
             },
             Err(why) => why,

@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::lane::{LaneStopped, UnitChanged};
 use crate::credential::Signer;
 use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
-use crate::names::AccountName;
+use crate::names::{AccountName, ClientName};
 use crate::policy::Upkeep;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
+pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
 
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
 const MAILBOX: usize = 1024;
@@ -170,8 +170,8 @@ impl Lease {
 
 enum Order {
     Call(Box<task::Queued>, Subjects),
-    Verdict { nonce: Nonce, is_overtaken: bool, outcome: LoginOutcome },
-    Lease(oneshot::Sender<Result<Lease, Unavailable>>),
+    Verdict { nonce: Nonce, client: ClientName, is_overtaken: bool, outcome: LoginOutcome },
+    Lease(ClientName, oneshot::Sender<Result<Lease, Unavailable>>),
     Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
     VenueTime(UnixMillis),
 }
@@ -220,9 +220,18 @@ impl Account {
         let door = Door { venue: self.venue, endpoint: call.endpoint };
         let approach = self.upstream.approach_for(&call.permit, door).map_err(NotSent::NotReached)?;
         let (reply, answer) = oneshot::channel();
-        let Call { permit, endpoint, class, subjects, sign } = call;
-        let queued =
-            task::Queued { permit, endpoint, class, approach, sign, shown: Vec::new(), reply, is_again: false };
+        let Call { permit, endpoint, class, subjects, sign, still_granted } = call;
+        let queued = task::Queued {
+            permit,
+            endpoint,
+            class,
+            approach,
+            sign,
+            shown: Vec::new(),
+            still_granted,
+            reply,
+            is_again: false,
+        };
         self.mailbox.try_send(Order::Call(Box::new(queued), subjects)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotSent::Busy,
             mpsc::error::TrySendError::Closed(_) => NotSent::Closed,
@@ -231,10 +240,10 @@ impl Account {
         answer.await.unwrap_or(Err(NotAnswered::MaybeSent(Silence::Lost)))
     }
 
-    /// Leases the next nonce, within `limit`.
-    pub async fn lease(&self, limit: Duration) -> Result<Lease, Unavailable> {
+    /// Leases the next nonce, within `limit`, for a login of this client's: the logins of clients take turns.
+    pub async fn lease(&self, client: ClientName, limit: Duration) -> Result<Lease, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Order::Lease(reply), answer, limit).await
+        self.ask(Order::Lease(client, reply), answer, limit).await
     }
 
     /// The account's token, within `limit`; not the one that was `refused`.

@@ -9,6 +9,7 @@
 //! request waits for the disk.
 
 use crate::fresh::{Nonce, NonceUnit, UnixMillis};
+use crate::names::ClientName;
 use crate::store::Mark;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub const JUMP_MAX: Duration = Duration::from_secs(60);
 
 /// So many refusals of a nonce within [`REFUSALS_WITHIN`] freeze a key. One is an accident; when they go on after a
 /// resync, another program uses the key or the clock is wrong, and only a person can end that.
+///
+/// Those of one client's requests alone do not count: it may write requests whose nonce the exchange cannot find, and no
+/// client must be able to stop all others.
 pub const REFUSALS_MAX: usize = 3;
 
 /// See [`REFUSALS_MAX`].
@@ -43,8 +47,16 @@ pub struct NonceLane {
     round: u64,
     obstacle: Option<LaneStopped>,
     is_frozen: bool,
-    refusals: Vec<UnixMillis>,
+    refusals: Vec<NonceRefusal>,
     doubt: Option<ClockDoubt>,
+}
+
+/// The exchange refused a nonce.
+#[derive(Debug)]
+struct NonceRefusal {
+    at: UnixMillis,
+    /// Whose request it was in. None: one that the house wrote, a login or token request.
+    client: Option<ClientName>,
 }
 
 /// A block that must be on disk before it is used. Goes back to its lane once, by
@@ -193,19 +205,29 @@ impl NonceLane {
     }
 
     /// The exchange said that a nonce was too small, in a request that nothing of ours had overtaken. Drops the
-    /// blocks at hand, so that the next one begins at the clock; freezes the key at the third time in a minute.
-    pub fn resync(&mut self, now: UnixMillis) -> Result<(), LaneStopped> {
+    /// blocks at hand, so that the next one begins at the clock; freezes the key at the third time in a minute. `client`
+    /// wrote the request; `None`: the house did.
+    pub fn resync(&mut self, now: UnixMillis, client: Option<&ClientName>) -> Result<(), LaneStopped> {
         self.round += 1;
         self.current = Block::default();
         self.ahead = None;
-        self.refusals.retain(|refused_at| now.since(*refused_at) <= REFUSALS_WITHIN);
-        if self.refusals.len() < REFUSALS_MAX {
-            self.refusals.push(now);
-        }
-        if self.refusals.len() == REFUSALS_MAX {
-            self.is_frozen = true;
-        }
+        self.note_refusal(NonceRefusal { at: now, client: client.cloned() });
         if self.is_frozen { Err(LaneStopped::Frozen) } else { Ok(()) }
+    }
+
+    fn note_refusal(&mut self, refusal: NonceRefusal) {
+        self.refusals.retain(|earlier| refusal.at.since(earlier.at) <= REFUSALS_WITHIN);
+        let of_the_same = self.refusals.iter().filter(|earlier| earlier.client == refusal.client).count();
+        if of_the_same == REFUSALS_MAX
+            && let Some(oldest) = self.refusals.iter().position(|earlier| earlier.client == refusal.client)
+        {
+            self.refusals.remove(oldest);
+        }
+        self.refusals.push(refusal);
+        let mut clients = self.refusals.iter().filter_map(|refusal| refusal.client.as_ref());
+        let has_two_clients = clients.next().is_some_and(|first| clients.any(|client| client != first));
+        let counting = self.refusals.iter().filter(|refusal| refusal.client.is_none() || has_two_clients).count();
+        self.is_frozen |= counting >= REFUSALS_MAX;
     }
 
     /// Takes a frozen key back into use, on a person's word.

@@ -71,7 +71,10 @@ pub enum BadWay {
 struct Place {
     target: Target,
     path: PathAndQuery,
+    /// Of what goes there with a credential.
     home: Arc<Home>,
+    /// Of public requests. What the exchange limits among those must not keep an account from trading.
+    public_home: Arc<Home>,
 }
 
 type Places = BTreeMap<&'static str, Arc<Place>>;
@@ -126,39 +129,34 @@ impl Upstream {
         }
     }
 
-    /// A connection for a client's request: one that is idle, else a new one. It is [ready](HttpConnection::ready).
+    /// A connection for a client's public request: one that is idle, unless it has to be new. It is
+    /// [ready](HttpConnection::ready).
+    ///
+    /// It is of no use to an account, and an exchange that limits public requests limits no account's.
     pub fn connect_for(
         &self,
         permit: &Permit,
         door: Door,
+        must_be_new: bool,
     ) -> impl Future<Output = Result<HttpConnection, NotOpened>> + Send + use<> {
-        let approach = self.approach_for(permit, door);
-        async move { approach?.connect().await }
-    }
-
-    /// A connection for the house's own request, as [`Upstream::connect_for`] gives them to clients.
-    pub fn connect(
-        &self,
-        upkeep: &Upkeep,
-        door: Door,
-    ) -> impl Future<Output = Result<HttpConnection, NotOpened>> + Send + use<> {
-        let approach = self.approach(upkeep, door);
-        async move { approach?.connect().await }
+        let approach = self.approach_to(self.find(permit.account(), door), |place| &place.public_home);
+        async move { approach?.connect(must_be_new).await }
     }
 
     /// What a client's requests need to get their connections one by one.
     pub fn approach_for(&self, permit: &Permit, door: Door) -> Result<Approach, NotOpened> {
-        self.approach_to(self.find(permit.account(), door))
+        self.approach_to(self.find(permit.account(), door), |place| &place.home)
     }
 
     /// What the house's own requests need to get their connections one by one.
     pub fn approach(&self, upkeep: &Upkeep, door: Door) -> Result<Approach, NotOpened> {
-        self.approach_to(self.find(Some(upkeep.account()), door))
+        self.approach_to(self.find(Some(upkeep.account()), door), |place| &place.home)
     }
 
-    fn approach_to(&self, place: Option<Arc<Place>>) -> Result<Approach, NotOpened> {
+    fn approach_to(&self, place: Option<Arc<Place>>, home: fn(&Place) -> &Arc<Home>) -> Result<Approach, NotOpened> {
         let place = place.ok_or(NotOpened::NoWay)?;
-        Ok(Approach { place, limits: self.limits, resolver: Arc::clone(&self.resolver) })
+        let home = Arc::clone(home(&place));
+        Ok(Approach { place, home, limits: self.limits, resolver: Arc::clone(&self.resolver) })
     }
 
     /// True if the permit's account has this door where clients of no account have it.
@@ -182,6 +180,7 @@ impl Upstream {
 #[derive(Clone)]
 pub struct Approach {
     place: Arc<Place>,
+    home: Arc<Home>,
     limits: DialLimits,
     resolver: Arc<Resolver>,
 }
@@ -189,31 +188,31 @@ pub struct Approach {
 impl Approach {
     /// Fails while the exchange has asked us to stay away (`Retry-After`).
     pub fn check(&self) -> Result<(), NotOpened> {
-        self.place.home.check()
+        self.home.check()
     }
 
     /// The connection that came back last, if there is one that was idle for no longer than this. The caller has to
     /// wait until it is [ready](HttpConnection::ready).
     pub fn idle(&self, idle_time_max: Duration) -> Option<HttpConnection> {
-        self.place.home.take(idle_time_max)
+        self.home.take(idle_time_max)
     }
 
     /// Opens a new connection, even if the exchange asked us to stay away: that is the caller's to
     /// [check](Self::check).
     pub async fn dial(self) -> Result<HttpConnection, NotOpened> {
         let connection = connect_http(&self.place.target, &self.limits, &self.resolver).await?;
-        Ok(connection.at_home(Arc::downgrade(&self.place.home)))
+        Ok(connection.at_home(Arc::downgrade(&self.home)))
     }
 
     /// Waits until a connection comes back.
     pub async fn returned(self) {
-        self.place.home.returned().await;
+        self.home.returned().await;
     }
 
     /// An idle connection that is ready, else a new one.
-    async fn connect(self) -> Result<HttpConnection, NotOpened> {
+    async fn connect(self, must_be_new: bool) -> Result<HttpConnection, NotOpened> {
         self.check()?;
-        while let Some(mut connection) = self.idle(self.limits.idle) {
+        while !must_be_new && let Some(mut connection) = self.idle(self.limits.idle) {
             if connection.ready().await.is_ok() {
                 return Ok(connection);
             }
@@ -243,5 +242,6 @@ fn place(endpoint: &Endpoint, way: &Way, limits: &DialLimits) -> Result<Place, B
     let path = if endpoint.path.is_empty() { own_path } else { endpoint.path };
     let path = if path.is_empty() { "/" } else { path };
     let path = PathAndQuery::try_from(path).map_err(|_| BadWay::Path)?;
-    Ok(Place { target, path, home: Home::new(limits.idle_connections_max, limits.idle) })
+    let home = || Home::new(limits.idle_connections_max, limits.idle);
+    Ok(Place { target, path, home: home(), public_home: home() })
 }

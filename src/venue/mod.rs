@@ -302,7 +302,7 @@ pub trait Dialect: Send {
     fn read(&self, message: &Message) -> Reading;
 
     /// Sends on a message that was read and allowed. `scope` narrows what a login may carry.
-    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, out: &mut Steps);
+    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, now: UnixMillis, out: &mut Steps);
 
     /// Refuses a message in the venue's own shape, with the request's own ids.
     fn refuse(&self, message: &Message, reading: &Reading, why: Refusal, now: UnixMillis, out: &mut Steps);
@@ -389,8 +389,10 @@ pub enum LoginOutcome {
     Accepted,
     /// It saw a greater nonce before.
     NonceTooSmall,
-    /// No.
+    /// No: the key, or its signature.
     Refused,
+    /// Something else, which says nothing of key or nonce.
+    Undecided,
 }
 
 /// The steps of one turn, in order. The driver keeps one and drains it, so that a turn allocates nothing.

@@ -59,7 +59,7 @@ impl Dialect for Conversation {
         Reading { acts: Ok(Acts::one(Act::Order)), edit: Edit::None, operation: "message", reply_to: None, shown: None }
     }
 
-    fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, out: &mut Steps) {
+    fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {
         out.push(Step::ToUpstream(message));
     }
 

@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use countersign::certs::{self, Wanted};
 use countersign::credential::{SecretFormat, Signer, sha256};
-use countersign::fresh::Nonce;
-use countersign::identity::Principal;
+use countersign::fresh::{Nonce, UnixMillis};
+use countersign::identity::jwt::{self, JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
+use countersign::identity::{self, Principal, Proof, TrustedKeys};
 use countersign::names::{AccountName, ClientName};
 use countersign::policy::{ClientPattern, Grant, Permit, Policy};
 use countersign::scope::Right;
@@ -153,11 +154,13 @@ pub struct Setup {
     pub ordering: Ordering,
     pub limits: Limits,
     pub store: Store,
+    pub clock: Clock,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { ordering: Ordering::Strict, limits: Limits::default(), store: Store::Memory(MemoryStore::default()) }
+        let store = Store::Memory(MemoryStore::default());
+        Self { ordering: Ordering::Strict, limits: Limits::default(), store, clock: Clock::System }
     }
 }
 
@@ -204,12 +207,24 @@ impl Desk {
             limits: setup.limits,
             writes: writes.clone(),
         };
-        let (account, _task) = Account::open(settings, Arc::new(setup.store), Clock::System).unwrap();
+        let (account, _task) = Account::open(settings, Arc::new(setup.store), setup.clock).unwrap();
         Self { account, upstream, policy, writes }
     }
 
     pub fn permit(&self, client: &str) -> Permit {
         permit(&self.policy, client)
+    }
+
+    /// A permit by a proof that ends.
+    pub fn permit_until(&self, client: &str, now: UnixMillis, lifetime: Duration) -> Permit {
+        jwt::install_crypto();
+        let secret = Secret::from("a secret of the tests, long enough to be one".to_owned());
+        let key = JwtKey::new(None, JwtAlgorithm::HS256, &secret).unwrap();
+        let keys = JwtKeys::new(JwtSettings { keys: vec![key], ..JwtSettings::default() }).unwrap();
+        let subject = ClientName::parse(client).unwrap();
+        let token = keys.mint(&Mint { subject: &subject, scope: None, lifetime, random: [0; 16] }, now).unwrap();
+        let who = identity::authenticate(&Proof::Jwt(token), now, &TrustedKeys::new(Some(keys), None)).unwrap();
+        self.policy.permit_request(&who, &route(), None).unwrap()
     }
 
     /// A permit for an account that is not this one.
@@ -239,6 +254,7 @@ impl Desk {
             class: what.class,
             subjects: what.subjects.clone(),
             sign: what.sign(),
+            still_granted: Arc::new(|_| true),
         }
     }
 
@@ -249,11 +265,14 @@ impl Desk {
 }
 
 fn permit(policy: &Policy, client: &str) -> Permit {
+    let who = Principal::danger_unproved_for_development(ClientName::parse(client).unwrap());
+    policy.permit_request(&who, &route(), None).unwrap()
+}
+
+fn route() -> Route {
     let venue = kraken();
     let endpoint = venue.endpoints().iter().find(|endpoint| endpoint.name == "rest").unwrap();
-    let route = Route { venue, endpoint, manner: Manner::Native };
-    let who = Principal::danger_unproved_for_development(ClientName::parse(client).unwrap());
-    policy.permit_request(&who, &route, None).unwrap()
+    Route { venue, endpoint, manner: Manner::Native }
 }
 
 /// Reads an answer to its end, and tells the lane what it says.
@@ -299,6 +318,12 @@ impl Asked {
     pub fn cancel(id: &str, tag: &str) -> Self {
         let fields = format!("cl_ord_id={id}&tag={tag}");
         Self { class: Class::Cancel, subjects: named(id), method: "CancelOrder", fields }
+    }
+
+    /// A withdrawal. The simulated exchange refuses it; that it came is what counts.
+    pub fn withdrawal(tag: &str) -> Self {
+        let fields = format!("asset=XBT&key=mine&amount=1&tag={tag}");
+        Self { class: Class::Other, subjects: Subjects::None, method: "Withdraw", fields }
     }
 
     /// The cancel of all orders.

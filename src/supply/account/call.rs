@@ -5,12 +5,13 @@
 use super::Order;
 use crate::credential::Signer;
 use crate::fresh::Nonce;
+use crate::names::ClientName;
 use crate::policy::Permit;
 use crate::secret::Secret;
 use crate::supply::lane::LaneStopped;
 use crate::upstream::{AnswerBody, NotOpened, Silence};
 use crate::venue::rest::{Subjects, Unanswered};
-use crate::venue::{LoginOutcome, SignedRequest};
+use crate::venue::{LoginOutcome, Refusal, SignedRequest};
 use http::Response;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -18,6 +19,9 @@ use tokio::sync::mpsc;
 /// Writes and signs the request with the nonce that it is given. Called when a connection is ready and it is the
 /// call's turn; twice if the first request did not leave the process.
 pub type Sign = Arc<dyn Fn(&Signer, Nonce) -> SignedRequest + Send + Sync>;
+
+/// Says whether a permit would be given again, at this moment.
+pub type StillGranted = Arc<dyn Fn(&Permit) -> bool + Send + Sync>;
 
 /// One call of a client.
 pub struct Call {
@@ -31,6 +35,8 @@ pub struct Call {
     pub subjects: Subjects,
     /// Signs it, late.
     pub sign: Sign,
+    /// Asked right before it is signed: while it waited, its client's grant may have been taken away.
+    pub still_granted: StillGranted,
 }
 
 /// What a call is, in the order in which they go. Between cancels and orders go socket logins and token requests.
@@ -41,6 +47,8 @@ pub enum Class {
     Cancel,
     /// Places or changes orders. Not sent any more when it has waited for too long.
     Order,
+    /// Neither order, cancel nor read: moves money, manages keys. Goes among the orders, and no cancel takes it back.
+    Other,
     /// Everything else: it waits behind orders for a second at most.
     Read,
 }
@@ -62,6 +70,7 @@ pub struct Answered {
 #[must_use = "a lane that is not told of a refused nonce goes on with nonces that are too small"]
 pub struct Verdict {
     pub(super) nonce: Nonce,
+    pub(super) client: ClientName,
     pub(super) is_overtaken: bool,
     /// None where an acceptance would be no news.
     pub(super) was_refused_before: bool,
@@ -78,7 +87,7 @@ impl Verdict {
             return;
         }
         let Some(account) = self.account.upgrade() else { return };
-        let told = Order::Verdict { nonce: self.nonce, is_overtaken: self.is_overtaken, outcome };
+        let told = Order::Verdict { nonce: self.nonce, client: self.client, is_overtaken: self.is_overtaken, outcome };
         // A mailbox that is full holds calls that will be refused for the same reason, and tell it again.
         let _ = account.try_send(told);
     }
@@ -106,6 +115,9 @@ pub enum NotSent {
     /// The permit is not for this account.
     #[error("the permit is for another account")]
     NotPermitted,
+    /// The permit ended, or its grant was taken away, while the call waited.
+    #[error("its client was permitted when it came, and no longer is")]
+    NoLongerPermitted,
     /// Too many calls wait, of this client or of all.
     #[error("too many calls of this account wait; send fewer at a time")]
     Busy,
@@ -149,6 +161,7 @@ impl NotAnswered {
         match self {
             Self::NotSent(NotSent::Busy | NotSent::WaitedTooLong) => Unanswered::Busy,
             Self::NotSent(NotSent::Withdrawn) => Unanswered::Withdrawn,
+            Self::NotSent(NotSent::NoLongerPermitted) => Unanswered::Refused(Refusal::NotAuthenticated),
             Self::NotSent(
                 NotSent::NotPermitted
                 | NotSent::Lane(_)

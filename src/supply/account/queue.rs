@@ -1,7 +1,7 @@
 //! Who goes next: the calls of one account that wait for their turn.
 //!
 //! Pure: time is passed in. Four ranks, one after the other; within a rank the clients take turns, and each client's
-//! own calls keep their order. Not what sends anything, and not what answers those that it gives back.
+//! own calls keep their order. No client's cancels and logins can keep the others waiting for good. Not what sends anything, and not what answers those that it gives back.
 
 use crate::names::ClientName;
 use crate::venue::rest::Subjects;
@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 /// How long a read may stand behind orders. A bot that never sees its balance cannot trade either.
 pub(super) const READ_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Cancels and logins that may go in a row ahead of another client's call. One bot that cancels in a loop must not
+/// keep the account from all others.
+pub(super) const AHEAD_IN_A_ROW_MAX: usize = 3;
 
 /// The order in which calls go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +41,28 @@ pub(super) struct Waiting<T> {
     /// Whose it is. None: the house's own.
     pub(super) client: Option<ClientName>,
     pub(super) subjects: Subjects,
+    /// True if it places or changes orders: a cancel takes back those, and nothing else.
+    pub(super) is_order: bool,
     pub(super) since: Instant,
     /// None: its caller keeps the time.
     pub(super) deadline: Option<Instant>,
     pub(super) item: T,
+}
+
+impl<T> Waiting<T> {
+    /// What waits, and its place without it.
+    pub(super) fn split(self) -> (T, Waiting<()>) {
+        let Self { rank, client, subjects, is_order, since, deadline, item } = self;
+        (item, Waiting { rank, client, subjects, is_order, since, deadline, item: () })
+    }
+}
+
+impl Waiting<()> {
+    /// The place with what waits there.
+    pub(super) fn holding<T>(self, item: T) -> Waiting<T> {
+        let Self { rank, client, subjects, is_order, since, deadline, item: () } = self;
+        Waiting { rank, client, subjects, is_order, since, deadline, item }
+    }
 }
 
 /// The queue is full, for this client or for all. Gives the item back.
@@ -56,6 +78,10 @@ pub(super) struct Queue<T> {
     each_client: HashMap<ClientName, usize>,
     /// True if the last one that went was a read that went before orders.
     has_yielded: bool,
+    /// Cancels and logins that went last, one after the other, each ahead of another client's call.
+    ahead: usize,
+    /// Whose the last one was, and its rank.
+    last: Option<(Rank, Option<ClientName>)>,
 }
 
 /// The clients of one rank, the one whose turn it is first, each with what it has waiting; never empty for one.
@@ -64,7 +90,7 @@ type Turns<T> = VecDeque<(Option<ClientName>, VecDeque<Waiting<T>>)>;
 impl<T> Queue<T> {
     pub(super) fn new(sizes: Sizes) -> Self {
         let ranks = std::array::from_fn(|_| VecDeque::new());
-        Self { ranks, sizes, count: 0, each_client: HashMap::new(), has_yielded: false }
+        Self { ranks, sizes, count: 0, each_client: HashMap::new(), has_yielded: false, ahead: 0, last: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,18 +108,20 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Lets a login or token request of the house wait, whose caller keeps the time. These are not counted: there is
-    /// one token request at a time, and each login is a session, of which there is a limit.
+    /// Lets the house's own token request wait, whose caller keeps the time. It is not counted: there is one at a time.
     pub(super) fn push_own(&mut self, now: Instant, item: T) {
         let (rank, client, subjects) = (Rank::Login, None, Subjects::None);
-        let waiting = Waiting { rank, client, subjects, since: now, deadline: None, item };
+        let waiting = Waiting { rank, client, subjects, is_order: false, since: now, deadline: None, item };
         self.enter(waiting, VecDeque::push_back);
     }
 
-    /// True if one more of this client's has no room. For cancels there is a quarter more: whoever floods with orders
-    /// must still be able to take them back.
+    /// True if one more of this client's has no room. For cancels and logins there is a quarter more: whoever floods with
+    /// orders must still be able to take them back.
     pub(super) fn is_full_for(&self, rank: Rank, client: &ClientName) -> bool {
-        let room = |max: usize| if rank == Rank::Cancel { max + max.div_ceil(4) } else { max };
+        let room = |max: usize| match rank {
+            Rank::Cancel | Rank::Login => max + max.div_ceil(4),
+            Rank::Order | Rank::Read => max,
+        };
         let of_client = self.each_client.get(client).copied().unwrap_or_default();
         self.count >= room(self.sizes.all_max) || of_client >= room(self.sizes.each_client_max)
     }
@@ -128,6 +156,11 @@ impl<T> Queue<T> {
         now: Instant,
         mut means: impl FnMut(&Waiting<T>) -> Option<M>,
     ) -> Option<(Waiting<T>, M)> {
+        if self.ahead >= AHEAD_IN_A_ROW_MAX
+            && let Some(found) = self.next_of_another(&mut means)
+        {
+            return Some(found);
+        }
         let reads = &self.ranks[Rank::Read as usize];
         let is_overdue = |read: &Waiting<T>| now.saturating_duration_since(read.since) >= READ_PATIENCE;
         let has_overdue = reads.iter().filter_map(|(_, own)| own.front()).any(is_overdue);
@@ -141,26 +174,56 @@ impl<T> Queue<T> {
             let turns = &mut self.ranks[rank as usize];
             let found = turns.iter().enumerate().find_map(|(at, (_, own))| Some((at, means(own.front()?)?)));
             let Some((at, means)) = found else { continue };
-            let (client, mut own) = turns.remove(at).expect("it was just found there");
-            let waiting = own.pop_front().expect("its first one was just asked");
-            if !own.is_empty() {
-                turns.push_back((client, own));
-            }
-            match rank {
-                Rank::Read => self.has_yielded = !self.ranks[Rank::Order as usize].is_empty(),
-                Rank::Order => self.has_yielded = false,
-                Rank::Cancel | Rank::Login => {}
-            }
-            self.left(&waiting);
-            return Some((waiting, means));
+            return Some((self.take(rank, at), means));
         }
         None
+    }
+
+    /// The one that has waited longest, of other clients than the last one's and of lower ranks.
+    fn next_of_another<M>(&mut self, means: &mut impl FnMut(&Waiting<T>) -> Option<M>) -> Option<(Waiting<T>, M)> {
+        let mut others: Vec<_> = self.passed_over().map(|(at, waiting)| (waiting.since, waiting.rank, at)).collect();
+        others.sort();
+        let found = others.into_iter().find_map(|(_, rank, at)| {
+            let (_, own) = self.ranks[rank as usize].get(at)?;
+            Some((rank, at, means(own.front()?)?))
+        });
+        found.map(|(rank, at, means)| (self.take(rank, at), means))
+    }
+
+    /// The first ones of other clients than the last one's, of ranks below its, each with its place among the turns.
+    fn passed_over(&self) -> impl Iterator<Item = (usize, &Waiting<T>)> {
+        let firsts = self.ranks.iter().flat_map(|turns| turns.iter().enumerate());
+        firsts.filter_map(|(at, (client, own))| {
+            let waiting = own.front()?;
+            let (rank, last) = self.last.as_ref()?;
+            (waiting.rank > *rank && client != last).then_some((at, waiting))
+        })
+    }
+
+    /// Takes out the first one of a client, whose turn comes again when all others of the rank had theirs.
+    fn take(&mut self, rank: Rank, at: usize) -> Waiting<T> {
+        let turns = &mut self.ranks[rank as usize];
+        let (client, mut own) = turns.remove(at).expect("it was just found there");
+        let waiting = own.pop_front().expect("its first one was just asked");
+        if !own.is_empty() {
+            turns.push_back((client, own));
+        }
+        match rank {
+            Rank::Read => self.has_yielded = !self.ranks[Rank::Order as usize].is_empty(),
+            Rank::Order => self.has_yielded = false,
+            Rank::Cancel | Rank::Login => {}
+        }
+        self.left(&waiting);
+        self.last = Some((rank, waiting.client.clone()));
+        let is_ahead = matches!(rank, Rank::Cancel | Rank::Login) && self.ahead < AHEAD_IN_A_ROW_MAX;
+        self.ahead = if is_ahead && self.passed_over().next().is_some() { self.ahead + 1 } else { 0 };
+        waiting
     }
 
     /// Takes back a client's orders that its cancel could mean.
     pub(super) fn withdraw(&mut self, client: &ClientName, cancelled: &Subjects) -> Vec<T> {
         self.take_out(|waiting| {
-            waiting.rank == Rank::Order && waiting.client.as_ref() == Some(client) && cancelled.meet(&waiting.subjects)
+            waiting.is_order && waiting.client.as_ref() == Some(client) && cancelled.meet(&waiting.subjects)
         })
     }
 

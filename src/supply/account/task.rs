@@ -8,10 +8,12 @@ mod dispatch;
 mod token;
 
 use super::queue::{Full, Queue, Rank, Sizes, Waiting};
-use super::{Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, Unavailable};
+use super::{
+    Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, StillGranted, Unavailable,
+};
 use crate::credential::{Signer, sha256};
 use crate::fresh::{Nonce, Token, UnixMillis};
-use crate::names::AccountName;
+use crate::names::{AccountName, ClientName};
 use crate::policy::{Permit, Upkeep};
 use crate::secret::Secret;
 use crate::store::{KeyFingerprint, Store, StoreError};
@@ -25,6 +27,7 @@ use connections::{Arrival, Connections};
 use dispatch::{Flight, Landing};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::HashMap;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +53,7 @@ pub(super) struct Queued {
     pub(super) sign: Sign,
     /// What it showed the exchange, once it was signed.
     pub(super) shown: Vec<Secret>,
+    pub(super) still_granted: StillGranted,
     pub(super) reply: oneshot::Sender<Result<Answered, NotAnswered>>,
     /// Its first connection had closed before it was written.
     pub(super) is_again: bool,
@@ -92,6 +96,8 @@ pub(super) struct Task {
     flights: Vec<Flight>,
     landings: FuturesUnordered<BoxFuture<Landing>>,
     connections: Connections,
+    /// Clients whose orders and reads wait because a nonce of theirs was refused, and until when.
+    paused: HashMap<ClientName, Instant>,
     refused_in_a_row: u32,
     /// Set while a key that the exchange refuses is left alone: repeats would lock it out.
     left_alone_until: Option<Instant>,
@@ -163,6 +169,7 @@ impl Task {
             flights: Vec::new(),
             landings: FuturesUnordered::new(),
             connections: Connections::default(),
+            paused: HashMap::new(),
             refused_in_a_row: 0,
             left_alone_until: None,
             token,
@@ -225,11 +232,13 @@ impl Task {
         let now = self.clock.now();
         match order {
             Order::Call(queued, subjects) => self.take_call(queued, subjects),
-            Order::Verdict { nonce, is_overtaken, outcome } => self.on_outcome(outcome, nonce, is_overtaken),
-            Order::Lease(reply) if self.is_left_alone() => {
+            Order::Verdict { nonce, client, is_overtaken, outcome } => {
+                self.on_outcome(outcome, nonce, is_overtaken, Some(client));
+            }
+            Order::Lease(_, reply) if self.is_left_alone() => {
                 let _ = reply.send(Err(NotMinted::Credential.into()));
             }
-            Order::Lease(reply) => self.queue.push_own(Instant::now(), Item::Login(reply)),
+            Order::Lease(client, reply) => self.take_login(client, reply),
             Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
             Order::Token { refused, reply } => self.take_buyer(refused, reply, now),
         }
@@ -238,14 +247,12 @@ impl Task {
     fn take_call(&mut self, queued: Box<Queued>, subjects: Subjects) {
         let client = queued.permit.client().clone();
         if queued.class == Class::Cancel {
-            for withdrawn in self.queue.withdraw(&client, &subjects) {
-                refuse(withdrawn, NotSent::Withdrawn);
-            }
+            self.withdraw(&client, &subjects);
         }
-        if self.is_left_alone() {
+        // A cancel goes always: one more request costs little, an order that cannot be taken back may cost much.
+        if queued.class != Class::Cancel && self.is_left_alone() {
             return refuse(Item::Call(queued), NotSent::LeftAlone);
         }
-        // A cancel goes even then: one more request costs little, an order that cannot be taken back may cost much.
         if queued.class != Class::Cancel
             && let Err(away) = queued.approach.check()
         {
@@ -254,17 +261,38 @@ impl Task {
         let since = Instant::now();
         let (rank, wait) = match queued.class {
             Class::Cancel => (Rank::Cancel, self.limits.call_wait),
-            Class::Order => (Rank::Order, self.limits.order_wait),
+            Class::Order | Class::Other => (Rank::Order, self.limits.order_wait),
             Class::Read => (Rank::Read, self.limits.call_wait),
         };
-        let (deadline, item) = (Some(since + wait), Item::Call(queued));
-        if self.queue.is_full_for(rank, &client) {
+        let is_order = queued.class == Class::Order;
+        let (client, deadline, item) = (Some(client), Some(since + wait), Item::Call(queued));
+        self.let_wait(Waiting { rank, client, subjects, is_order, since, deadline, item });
+    }
+
+    /// Its caller keeps the time.
+    fn take_login(&mut self, client: ClientName, reply: oneshot::Sender<Result<Lease, Unavailable>>) {
+        let (rank, client, subjects) = (Rank::Login, Some(client), Subjects::None);
+        let (since, deadline, item) = (Instant::now(), None, Item::Login(reply));
+        self.let_wait(Waiting { rank, client, subjects, is_order: false, since, deadline, item });
+    }
+
+    fn let_wait(&mut self, waiting: Waiting<Item>) {
+        if waiting.client.as_ref().is_some_and(|client| self.queue.is_full_for(waiting.rank, client)) {
             // Callers that are gone hold no places.
             self.queue.take_out(|waiting| waiting.item.is_abandoned());
         }
-        let waiting = Waiting { rank, client: Some(client), subjects, since, deadline, item };
         if let Err(Full(item)) = self.queue.push(waiting) {
             refuse(item, NotSent::Busy);
+        }
+    }
+
+    /// Sees to it that no order goes any more that its own client has cancelled.
+    fn withdraw(&mut self, client: &ClientName, cancelled: &Subjects) {
+        for withdrawn in self.queue.withdraw(client, cancelled) {
+            refuse(withdrawn, NotSent::Withdrawn);
+        }
+        for flight in &mut self.flights {
+            flight.cancel(client, cancelled);
         }
     }
 
@@ -316,11 +344,24 @@ impl Task {
             return token;
         }
         let lane = self.opens_at();
-        [token, lane, self.queue.next_deadline(), self.connections.dials_again_at()].into_iter().flatten().min()
+        let (connections, clients) = (self.connections.dials_again_at(), self.pause_ends_at());
+        [token, lane, self.queue.next_deadline(), connections, clients].into_iter().flatten().min()
     }
 }
 
 impl Item {
+    /// True if it may still be sent: time has passed since its client was permitted.
+    fn is_permitted(&self, now: UnixMillis) -> bool {
+        match self {
+            Self::Call(queued) => {
+                let has_ended = queued.permit.ends_at().is_some_and(|ends_at| ends_at <= now);
+                !has_ended && (queued.still_granted)(&queued.permit)
+            }
+            // Of those a session has the permit, and ends with it.
+            Self::Login(_) | Self::Mint(_) => true,
+        }
+    }
+
     /// True if nobody waits for it any more.
     fn is_abandoned(&self) -> bool {
         match self {
@@ -331,10 +372,13 @@ impl Item {
     }
 }
 
-/// Tells a caller why its call did not go. A caller that is gone has nothing to hear.
+/// Tells a caller why its call or login did not go. A caller that is gone has nothing to hear.
 fn refuse(item: Item, why: NotSent) {
-    if let Item::Call(queued) = item {
-        let _ = queued.reply.send(Err(why.into()));
+    match item {
+        Item::Call(queued) => drop(queued.reply.send(Err(why.into()))),
+        // Too many wait: nothing else is refused of a login here.
+        Item::Login(reply) => drop(reply.send(Err(Unavailable::Busy))),
+        Item::Mint(_) => {}
     }
 }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::policy::Policy;
 use crate::secret::Secret;
 use crate::store::MemoryStore;
-use crate::upstream::{DialLimits, Resolver};
+use crate::tls::{ClientRoots, Connector};
+use crate::upstream::{DialLimits, Resolver, Way};
 use crate::venue::by_name;
 use std::collections::BTreeMap;
 
@@ -12,24 +13,41 @@ use std::collections::BTreeMap;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn open(store: Arc<Store>) -> Account {
+    let (account, _task) = Account::open(settings(), store, Clock::System).expect("an empty store");
+    account
+}
+
+/// An account named `main` at Bitfinex, which is not reached.
+pub(super) fn settings() -> Settings {
     let name = AccountName::parse("main").expect("a name");
     let venue = by_name("bitfinex").expect("in the table");
     let text = |text: &str| Secret::from(text.to_owned());
     let format = venue.secret_format().expect("it signs");
     let policy = Policy::new(Vec::new(), BTreeMap::from([(name.clone(), "bitfinex")]));
-    let settings = Settings {
+    let way = Way {
+        rest: None,
+        socket: None,
+        addresses: vec![([127, 0, 0, 1], 9).into()],
+        connector: Connector::with_roots(&ClientRoots::WebPki).expect("no file is read"),
+        is_local_allowed: true,
+    };
+    let mut upstream = Upstream::new(DialLimits::default(), Resolver::with_servers(Vec::new()));
+    upstream.add_account(&name, venue, &way).expect("the venue has hosts");
+    Settings {
         upkeep: policy.upkeep(&name).expect("the policy knows it"),
         name,
         venue,
         signer: Signer::new(&text("key"), &text("secret"), format).expect("a credential"),
         nonce_unit: venue.nonces().unit,
         ordering: Ordering::Strict,
-        upstream: Arc::new(Upstream::new(DialLimits::default(), Resolver::default())),
+        upstream: Arc::new(upstream),
         limits: Limits::default(),
         writes: TaskTracker::new(),
-    };
-    let (account, _task) = Account::open(settings, store, Clock::System).expect("an empty store");
-    account
+    }
+}
+
+fn bot() -> ClientName {
+    ClientName::parse("bot-a").expect("a name")
 }
 
 #[tokio::test]
@@ -38,13 +56,13 @@ async fn an_account_whose_disk_was_full_goes_on_when_it_no_longer_is() {
     memory.set_full(true);
     let store = Arc::new(Store::Memory(memory));
     let account = open(Arc::clone(&store));
-    let refused = account.lease(PATIENCE).await.expect_err("nothing can be made durable");
+    let refused = account.lease(bot(), PATIENCE).await.expect_err("nothing can be made durable");
     assert_eq!(refused, Unavailable::Lane(LaneStopped::NotPersisted));
 
     let Store::Memory(memory) = &*store else { unreachable!("it was made so") };
     memory.set_full(false);
     let healed = async {
-        while account.lease(PATIENCE).await.is_err() {
+        while account.lease(bot(), PATIENCE).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -56,28 +74,28 @@ async fn one_nonce_is_out_at_a_time_and_each_is_greater() {
     let account = open(Arc::new(Store::Memory(MemoryStore::default())));
     let mut last = Nonce(0);
     for _ in 0..2_500 {
-        let lease = account.lease(PATIENCE).await.expect("a nonce");
+        let lease = account.lease(bot(), PATIENCE).await.expect("a nonce");
         assert!(lease.nonce > last);
         last = lease.nonce;
         lease.settle(LoginOutcome::Accepted);
     }
-    let held = account.lease(PATIENCE).await.expect("a nonce");
-    let waiting = account.lease(Duration::from_millis(50)).await.expect_err("the first one is out");
+    let held = account.lease(bot(), PATIENCE).await.expect("a nonce");
+    let waiting = account.lease(bot(), Duration::from_millis(50)).await.expect_err("the first one is out");
     assert_eq!(waiting, Unavailable::Busy);
     drop(held);
-    assert!(account.lease(PATIENCE).await.is_ok());
+    assert!(account.lease(bot(), PATIENCE).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_key_that_is_refused_again_and_again_is_left_alone() {
     let account = open(Arc::new(Store::Memory(MemoryStore::default())));
     for _ in 0..3 {
-        account.lease(PATIENCE).await.expect("a nonce").settle(LoginOutcome::Refused);
+        account.lease(bot(), PATIENCE).await.expect("a nonce").settle(LoginOutcome::Refused);
     }
     // The third refusal may still be on its way to the account.
     let left_alone = async {
         loop {
-            match account.lease(PATIENCE).await {
+            match account.lease(bot(), PATIENCE).await {
                 Ok(lease) => lease.settle(LoginOutcome::Refused),
                 Err(why) => return why,
             }
@@ -85,4 +103,19 @@ async fn a_key_that_is_refused_again_and_again_is_left_alone() {
     };
     let why = tokio::time::timeout(PATIENCE, left_alone).await.expect("it is never left alone");
     assert_eq!(why, Unavailable::Token(NotMinted::Credential));
+}
+
+#[tokio::test]
+async fn logins_that_are_refused_for_their_nonces_freeze_the_key() {
+    let account = open(Arc::new(Store::Memory(MemoryStore::default())));
+    let frozen = async {
+        loop {
+            match account.lease(bot(), PATIENCE).await {
+                Ok(lease) => lease.settle(LoginOutcome::NonceTooSmall),
+                Err(why) => return why,
+            }
+        }
+    };
+    let why = tokio::time::timeout(PATIENCE, frozen).await.expect("it is never frozen");
+    assert_eq!(why, Unavailable::Lane(LaneStopped::Frozen));
 }

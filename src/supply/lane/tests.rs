@@ -100,7 +100,7 @@ impl Key {
     }
 
     fn resync(&mut self) {
-        assert_eq!(self.lane.resync(self.now).is_err(), self.lane.is_frozen());
+        assert_eq!(self.lane.resync(self.now, None).is_err(), self.lane.is_frozen());
     }
 }
 
@@ -321,7 +321,7 @@ fn n12_a_refused_nonce_drops_the_block_and_jumps_to_the_clock() {
     assert!(key.lane.ahead.is_some());
     key.now = UnixMillis(START.0 + 10 * MINUTE);
     key.venue_now = Some(key.now);
-    assert_eq!(key.lane.resync(key.now), Ok(()));
+    assert_eq!(key.lane.resync(key.now, None), Ok(()));
     assert_eq!(key.try_take(), Ok(None));
     assert_eq!(key.take_one(), key.unit.at(key.now));
 }
@@ -332,7 +332,7 @@ fn n12_a_block_asked_for_before_the_refusal_is_not_used_after_it() {
     key.crash();
     let stale = key.want().expect("wanted");
     key.now = UnixMillis(START.0 + 1_000);
-    key.lane.resync(key.now).expect("the first");
+    key.lane.resync(key.now, None).expect("the first");
     assert!(key.want().is_none(), "one write at a time");
     key.persist(&stale);
     key.lane.reserved(stale);
@@ -344,24 +344,46 @@ fn n12_a_block_asked_for_before_the_refusal_is_not_used_after_it() {
 fn n12_the_third_refusal_in_a_minute_freezes_until_a_person_says_so() {
     let mut key = Key::used();
     for after in [0, 30_000] {
-        assert_eq!(key.lane.resync(UnixMillis(START.0 + after)), Ok(()));
+        assert_eq!(key.lane.resync(UnixMillis(START.0 + after), None), Ok(()));
     }
-    assert_eq!(key.lane.resync(UnixMillis(START.0 + MINUTE)), Err(LaneStopped::Frozen));
+    assert_eq!(key.lane.resync(UnixMillis(START.0 + MINUTE), None), Err(LaneStopped::Frozen));
     assert!(key.lane.is_frozen());
     key.now = UnixMillis(START.0 + YEAR);
     assert!(key.want().is_none());
     assert_eq!(key.try_take(), Err(LaneStopped::Frozen));
     key.lane.unfreeze();
     key.take_one();
-    assert_eq!(key.lane.resync(UnixMillis(START.0 + MINUTE)), Ok(()), "counts from zero again");
+    assert_eq!(key.lane.resync(UnixMillis(START.0 + MINUTE), None), Ok(()), "counts from zero again");
 }
 
 #[test]
 fn n12_refusals_more_than_a_minute_apart_do_not_freeze() {
     let mut key = Key::used();
     for refusal in 0..10 {
-        assert_eq!(key.lane.resync(UnixMillis(START.0 + refusal * 31_000)), Ok(()));
+        assert_eq!(key.lane.resync(UnixMillis(START.0 + refusal * 31_000), None), Ok(()));
     }
+}
+
+#[test]
+fn one_clients_refused_nonces_freeze_no_key() {
+    let mut key = Key::used();
+    let bot = ClientName::parse("bot-a").expect("a name");
+    for _ in 0..100 {
+        assert_eq!(key.lane.resync(key.now, Some(&bot)), Ok(()));
+    }
+    assert!(key.lane.refusals.len() <= REFUSALS_MAX, "memory grows with each");
+    assert_eq!(key.lane.resync(key.now, None), Ok(()), "one of the house's own is still an accident");
+    key.take_one();
+}
+
+#[test]
+fn refused_nonces_of_two_clients_freeze_the_key() {
+    let mut key = Key::used();
+    let bots = ["bot-a", "bot-b"].map(|bot| ClientName::parse(bot).expect("a name"));
+    for _ in 0..2 {
+        assert_eq!(key.lane.resync(key.now, Some(&bots[0])), Ok(()));
+    }
+    assert_eq!(key.lane.resync(key.now, Some(&bots[1])), Err(LaneStopped::Frozen));
 }
 
 #[test]

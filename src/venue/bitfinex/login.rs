@@ -177,6 +177,19 @@ fn is_filter(filter: &str) -> bool {
         && filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-:_".contains(&byte))
 }
 
+/// The event that tells a client, in the exchange's words, why its login failed.
+pub(super) fn failure(answer: Object<'_>) -> Message {
+    let mut event = String::from("{\"event\":\"auth\",\"status\":\"FAILED\",\"chanId\":0");
+    for (name, kind) in [("code", Kind::Number), ("msg", Kind::String)] {
+        let known = answer.get(name).filter(|value| value.kind() == kind);
+        if let Some(raw) = known.and_then(|value| std::str::from_utf8(value.raw()).ok()) {
+            event.push_str(&format!(",\"{name}\":{raw}"));
+        }
+    }
+    event.push('}');
+    Message::text(event)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,9 +11,13 @@ use crate::scope::{Act, Acts, Right, Scope};
 use crate::venue::wire::json::{self, Array, Object, Value};
 use crate::venue::{Dialect, Edit, Event, Login, LoginOutcome, Reading, Refusal, Step, Steps, Watch};
 use memchr::memmem::Finder;
+use std::time::Duration;
 
 /// Operations in one `ox_multi` at most, as documented.
 const BATCH_MAX: usize = 75;
+
+/// How often a socket logs in anew because its client wishes something else. Each costs the account a nonce.
+const RELOGIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Names that carry a credential; outside `auth` no event has one.
 const CREDENTIAL_NAMES: &[&str] = &["apikey", "apisecret", "authsig", "authpayload", "authnonce", "token"];
@@ -27,6 +31,10 @@ pub(super) struct Conversation {
     success: Option<Message>,
     /// We logged out to log in anew: the client does not hear of it.
     awaits_logout: bool,
+    /// When we last did.
+    relogged_in_at: Option<UnixMillis>,
+    /// The login was asked for by the client's own `auth`, which waits for an answer.
+    is_asked_for: bool,
     unanswered: usize,
     needles: [Finder<'static>; 1],
 }
@@ -53,18 +61,21 @@ impl Conversation {
             scope: Scope::NONE,
             success: None,
             awaits_logout: false,
+            relogged_in_at: None,
+            is_asked_for: false,
             unanswered: 0,
             needles: [Finder::new("-req\"")],
         }
     }
 
-    fn ask_for_login(&mut self, out: &mut Steps) {
+    fn ask_for_login(&mut self, is_asked_for: bool, out: &mut Steps) {
         self.login = LoginState::Asked { again: false };
+        self.is_asked_for = is_asked_for;
         out.push(Step::NeedNonce);
     }
 
     /// A client's own `auth` or `unauth`.
-    fn on_client_login(&mut self, message: &Message, scope: Scope, out: &mut Steps) {
+    fn on_client_login(&mut self, message: &Message, scope: Scope, now: UnixMillis, out: &mut Steps) {
         let Ok(document) = json::read(message.payload()) else { return };
         let Some(event) = document.root().as_object() else { return };
         if event.get("event").and_then(Value::plain_str) == Some("unauth") {
@@ -73,20 +84,22 @@ impl Conversation {
             return;
         }
         let wish = Wish::read(event).within(scope);
+        let is_too_soon = || self.relogged_in_at.is_some_and(|at| now.since(at) < RELOGIN_PAUSE);
         match (&self.success, self.login) {
-            (Some(success), LoginState::In) if !wish.is_special() || wish == self.wish => {
+            (Some(success), LoginState::In) if !wish.is_special() || wish == self.wish || is_too_soon() => {
                 out.push(Step::ToClient(success.clone()));
             }
             (_, LoginState::In) => {
                 // A socket logs in once; what the client wishes can only be had by a login of its own.
                 out.push(Step::ToUpstream(Message::text(r#"{"event":"unauth"}"#)));
                 self.awaits_logout = true;
+                self.relogged_in_at = Some(now);
                 self.wish = wish;
-                self.ask_for_login(out);
+                self.ask_for_login(true, out);
             }
             _ => {
                 self.wish = wish;
-                self.ask_for_login(out);
+                self.ask_for_login(true, out);
             }
         }
     }
@@ -114,8 +127,21 @@ impl Conversation {
             out.extend([Step::LoginSettled(LoginOutcome::NonceTooSmall), Step::NeedNonce]);
             self.login = LoginState::Asked { again: true };
         } else {
-            let outcome = if code == Some(NONCE_SMALL) { LoginOutcome::NonceTooSmall } else { LoginOutcome::Refused };
-            out.extend([Step::LoginSettled(outcome), Step::LoginRefused]);
+            let outcome = match code {
+                Some(NONCE_SMALL) => LoginOutcome::NonceTooSmall,
+                Some(code) if is_login_error(code) => LoginOutcome::Refused,
+                // A filter that it does not take, a limit, its own trouble: nothing that speaks against the key.
+                _ => LoginOutcome::Undecided,
+            };
+            out.push(Step::LoginSettled(outcome));
+            if outcome == LoginOutcome::Undecided && self.is_asked_for {
+                self.login = LoginState::Out;
+                // What was refused is not asked for again by a message that needs any login at all.
+                self.wish = Wish::default().within(self.scope);
+                out.extend([Step::Ready, Step::ToClient(login::failure(event))]);
+            } else {
+                out.push(Step::LoginRefused);
+            }
         }
         true
     }
@@ -231,7 +257,7 @@ impl Dialect for Conversation {
                 self.scope = scope;
                 self.wish = Wish::default().within(scope);
                 if login == Login::AtOnce && self.is_private {
-                    self.ask_for_login(out);
+                    self.ask_for_login(false, out);
                 } else {
                     out.push(Step::Ready);
                 }
@@ -282,14 +308,14 @@ impl Dialect for Conversation {
         }
     }
 
-    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, out: &mut Steps) {
+    fn forward(&mut self, message: Message, reading: &Reading, scope: Scope, now: UnixMillis, out: &mut Steps) {
         self.scope = scope;
         if reading.edit == Edit::Login {
-            return self.on_client_login(&message, scope, out);
+            return self.on_client_login(&message, scope, now, out);
         }
         let needs_login = reading.acts.is_ok_and(|acts| acts.iter().any(|act| act != Act::Public));
         if needs_login && self.login == LoginState::Out {
-            self.ask_for_login(out);
+            self.ask_for_login(false, out);
             out.push(Step::Hold(message));
             return;
         }

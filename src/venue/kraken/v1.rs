@@ -148,7 +148,7 @@ impl Dialect for Conversation {
         }
     }
 
-    fn forward(&mut self, message: Message, reading: &Reading, _scope: Scope, out: &mut Steps) {
+    fn forward(&mut self, message: Message, reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {
         let is_subscription = matches!(reading.operation, "subscribe" | "unsubscribe");
         self.requests.forward(message, reading, is_subscription, out);
     }

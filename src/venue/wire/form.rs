@@ -34,13 +34,23 @@ pub enum Malformed {
     /// Two fields of one name, ASCII case ignored, or a name that is a value here and holds others there.
     #[error("a name stands there twice, at byte {0}")]
     Duplicate(usize),
+    /// More than [`FIELDS_MAX`] fields.
+    #[error("more fields than any request has, at byte {0}")]
+    TooMany(usize),
 }
+
+/// Fields in one form at most. A batch of 15 orders has some hundred; PHP stops reading at a thousand
+/// (`max_input_vars`), and whatever stands behind that, a nonce too, is not there for it.
+pub const FIELDS_MAX: usize = 256;
 
 /// Reads a form: fields with `&` between them, or nothing at all.
 pub fn read(bytes: &[u8]) -> Result<Form<'_>, Malformed> {
     let mut fields = Vec::new();
     let mut start = 0;
     while !bytes.is_empty() && start <= bytes.len() {
+        if fields.len() == FIELDS_MAX {
+            return Err(Malformed::TooMany(start));
+        }
         let end = memchr::memchr(b'&', &bytes[start..]).map_or(bytes.len(), |distance| start + distance);
         fields.push(field(bytes, start..end)?);
         start = end + 1;

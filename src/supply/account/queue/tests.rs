@@ -22,7 +22,8 @@ impl Line {
     fn push_about(&mut self, rank: Rank, client: &str, item: &'static str, subjects: Subjects) -> bool {
         let client = Some(name(client));
         let deadline = Some(self.now + Duration::from_secs(2));
-        self.queue.push(Waiting { rank, client, subjects, since: self.now, deadline, item }).is_ok()
+        let is_order = rank == Rank::Order;
+        self.queue.push(Waiting { rank, client, subjects, is_order, since: self.now, deadline, item }).is_ok()
     }
 
     fn next(&mut self) -> Option<&'static str> {
@@ -87,6 +88,51 @@ fn a_cancel_goes_before_an_overdue_read() {
     line.now += READ_PATIENCE;
     line.push(Rank::Cancel, "a", "cancel");
     assert_eq!(line.all(), ["cancel", "read"]);
+}
+
+#[test]
+fn a_client_that_cancels_in_a_loop_keeps_nobody_elses_calls_waiting() {
+    let mut line = Line::new();
+    line.push(Rank::Read, "b", "read");
+    line.now += Duration::from_millis(1);
+    line.push(Rank::Order, "b", "order");
+    line.push(Rank::Order, "a", "its own order");
+    let mut went = Vec::new();
+    for _ in 0..10 {
+        line.push(Rank::Cancel, "a", "cancel");
+        went.extend(line.next());
+    }
+    let others = went.iter().position(|item| *item == "read").zip(went.iter().position(|item| *item == "order"));
+    assert_eq!(others, Some((3, 7)), "{went:?}");
+    assert!(!went.contains(&"its own order"), "its own calls it may hold up: {went:?}");
+}
+
+#[test]
+fn a_client_whose_sockets_log_in_in_a_loop_keeps_nobody_elses_orders_or_logins_waiting() {
+    let mut line = Line::new();
+    line.push(Rank::Order, "b", "order");
+    line.push(Rank::Login, "a", "a's login");
+    line.push(Rank::Login, "a", "a's login");
+    line.push(Rank::Login, "b", "b's login");
+    let mut went = Vec::new();
+    for _ in 0..6 {
+        line.push(Rank::Login, "a", "a's login");
+        went.extend(line.next());
+    }
+    assert_eq!(went[..2], ["a's login", "b's login"], "logins take turns");
+    assert!(went[2..].contains(&"order"), "{went:?}");
+}
+
+#[test]
+fn cancels_that_pass_nobody_else_go_one_after_the_other() {
+    let mut line = Line::new();
+    line.push(Rank::Order, "a", "order");
+    for _ in 0..3 {
+        line.push(Rank::Cancel, "a", "cancel");
+        assert_eq!(line.next(), Some("cancel"));
+    }
+    line.push(Rank::Cancel, "a", "cancel");
+    assert_eq!(line.all(), ["cancel", "order"]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 const REFUSED_MAX: u32 = 3;
 /// For how long a refused key is left alone.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// How long a client waits after a nonce of its was refused: each makes the lane begin anew, for all.
+const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that are opened ahead at most: one for who is next, one in case that the first dial hangs.
 const AHEAD_MAX: usize = 2;
 
@@ -37,7 +39,10 @@ pub(super) struct Flight {
     holds_until: Instant,
     /// The orders in it and whose they are: their cancel must not arrive before them.
     orders: Option<(ClientName, Subjects)>,
-    is_overtaken: bool,
+    /// Its client has cancelled them since: if they have not left, they must not any more.
+    is_cancelled: bool,
+    /// How many later nonces left before this one's answer came.
+    overtakers: usize,
 }
 
 /// A nonce that is no longer on its way.
@@ -73,7 +78,12 @@ impl Task {
                 };
             }
             let (connections, flights, limits) = (&mut self.connections, &self.flights, &self.limits);
-            let next = self.queue.next(Instant::now(), |waiting| {
+            let (paused, moment) = (&self.paused, Instant::now());
+            let next = self.queue.next(moment, |waiting| {
+                let until = waiting.client.as_ref().and_then(|client| paused.get(client));
+                if matches!(waiting.rank, Rank::Order | Rank::Read) && until.is_some_and(|until| moment < *until) {
+                    return None;
+                }
                 if waiting.rank == Rank::Cancel && flights.iter().any(|flight| flight.is_meant_by(waiting)) {
                     return None;
                 }
@@ -83,9 +93,13 @@ impl Task {
                 }
             });
             let Some((waiting, means)) = next else { return };
-            if waiting.item.is_abandoned() {
+            let is_abandoned = waiting.item.is_abandoned();
+            if is_abandoned || !waiting.item.is_permitted(now) {
                 if let Means::Connection(connection) = means {
                     connection.keep();
+                }
+                if !is_abandoned {
+                    refuse(waiting.item, NotSent::NoLongerPermitted);
                 }
                 continue;
             }
@@ -100,17 +114,12 @@ impl Task {
     /// Gives the spare nonce to one that waited.
     fn send(&mut self, waiting: Waiting<Item>, means: Means) {
         let nonce = self.spare.take().expect("`dispatch` has just seen to it");
-        self.last_nonce = Some(nonce);
-        for flight in &mut self.flights {
-            flight.is_overtaken = true;
-        }
-        let orders = match (&waiting.client, waiting.rank) {
-            (Some(client), Rank::Order) => Some((client.clone(), waiting.subjects.clone())),
+        let orders = match (&waiting.client, waiting.is_order) {
+            (Some(client), true) => Some((client.clone(), waiting.subjects.clone())),
             _ => None,
         };
-        let holds_until = Instant::now() + self.limits.hold_max;
-        self.flights.push(Flight { nonce, holds_until, orders, is_overtaken: false });
-        let Waiting { rank, client, subjects, since, deadline, item } = waiting;
+        self.depart(nonce, orders);
+        let (item, place) = waiting.split();
         match (item, means) {
             (Item::Login(reply), _) => {
                 let (settled, outcome) = oneshot::channel();
@@ -126,7 +135,7 @@ impl Task {
                 let request = match signed.to_http() {
                     Ok(request) => request,
                     Err(_unwritable) => {
-                        self.flights.retain(|flight| flight.nonce != nonce);
+                        self.did_not_leave(nonce);
                         connection.keep();
                         return refuse(Item::Call(queued), NotSent::Unwritable);
                     }
@@ -134,11 +143,29 @@ impl Task {
                 let limits = self.limits.answer;
                 self.landings.push(Box::pin(async move {
                     let fate = connection.send(request.map(Full::new), &limits).await;
-                    let waiting = Waiting { rank, client, subjects, since, deadline, item: queued };
-                    Landing { nonce, cargo: Landed::Call(Box::new(waiting), fate) }
+                    Landing { nonce, cargo: Landed::Call(Box::new(place.holding(queued)), fate) }
                 }));
             }
             (Item::Mint(_) | Item::Call(_), Means::Nothing) => unreachable!("both have needs"),
+        }
+    }
+
+    /// Notes that a nonce is on its way, before all that are.
+    fn depart(&mut self, nonce: Nonce, orders: Option<(ClientName, Subjects)>) {
+        self.last_nonce = Some(nonce);
+        for flight in &mut self.flights {
+            flight.overtakers += 1;
+        }
+        let holds_until = Instant::now() + self.limits.hold_max;
+        self.flights.push(Flight { nonce, holds_until, orders, is_cancelled: false, overtakers: 0 });
+    }
+
+    /// Takes that back, because nothing with the nonce was written: it has overtaken nothing. What was refused for its
+    /// nonce meanwhile was refused for another reason.
+    fn did_not_leave(&mut self, nonce: Nonce) {
+        self.flights.retain(|flight| flight.nonce != nonce);
+        for flight in self.flights.iter_mut().filter(|flight| flight.nonce < nonce) {
+            flight.overtakers = flight.overtakers.saturating_sub(1);
         }
     }
 
@@ -155,7 +182,7 @@ impl Task {
             })),
             Err(error) => {
                 error!(account = %self.name, %error, "the token request cannot be written; check the key's file");
-                self.flights.retain(|flight| flight.nonce != nonce);
+                self.did_not_leave(nonce);
                 connection.keep();
                 self.on_mint_failed(NotMinted::Credential, self.clock.now());
             }
@@ -164,18 +191,19 @@ impl Task {
 
     pub(super) fn on_landed(&mut self, landing: Landing) {
         let Landing { nonce, cargo } = landing;
-        let at = self.flights.iter().position(|flight| flight.nonce == nonce);
-        let is_overtaken = at.is_some_and(|at| self.flights.swap_remove(at).is_overtaken);
+        let at = self.flights.iter().position(|flight| flight.nonce == nonce).expect("it departed as a flight");
+        let flight = self.flights.swap_remove(at);
+        let is_overtaken = flight.overtakers > 0;
         match cargo {
-            Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken),
+            Landed::Login(Some(outcome)) => self.on_outcome(outcome, nonce, is_overtaken, None),
             Landed::Login(None) => {}
             Landed::Mint(answer) => self.on_minted(answer, is_overtaken),
-            Landed::Call(waiting, fate) => self.on_call(*waiting, fate, nonce, is_overtaken),
+            Landed::Call(waiting, fate) => self.on_call(*waiting, fate, &flight),
         }
     }
 
-    fn on_call(&mut self, waiting: Waiting<Box<Queued>>, fate: Fate, nonce: Nonce, is_overtaken: bool) {
-        let Waiting { rank, client, subjects, since, deadline, item: mut queued } = waiting;
+    fn on_call(&mut self, waiting: Waiting<Box<Queued>>, fate: Fate, flight: &Flight) {
+        let (mut queued, place) = waiting.split();
         match fate {
             Fate::Answered(response) => {
                 if let Some(told) = upstream::date(response.headers()) {
@@ -186,7 +214,9 @@ impl Task {
                 }
                 let was_refused_before = self.refused_in_a_row > 0;
                 let account = self.mailbox.clone();
-                let verdict = Verdict { nonce, is_overtaken, was_refused_before, account };
+                let (nonce, is_overtaken) = (flight.nonce, flight.overtakers > 0);
+                let client = queued.permit.client().clone();
+                let verdict = Verdict { nonce, client, is_overtaken, was_refused_before, account };
                 // A caller that is gone leaves the body unread, which closes the connection.
                 let Queued { reply, shown, .. } = *queued;
                 let _ = reply.send(Ok(Answered { response: *response, shown, verdict }));
@@ -195,10 +225,16 @@ impl Task {
                 warn!(account = %self.name, class = ?queued.class, reason = %why, "a request may have been sent");
                 let _ = queued.reply.send(Err(why.into()));
             }
-            Fate::Unsent(_) if queued.is_again => refuse(Item::Call(queued), NotSent::ConnectionLost),
             Fate::Unsent(_) => {
+                self.did_not_leave(flight.nonce);
+                if flight.is_cancelled {
+                    return refuse(Item::Call(queued), NotSent::Withdrawn);
+                }
+                if queued.is_again {
+                    return refuse(Item::Call(queued), NotSent::ConnectionLost);
+                }
                 queued.is_again = true;
-                self.queue.put_back(Waiting { rank, client, subjects, since, deadline, item: Item::Call(queued) });
+                self.queue.put_back(place.holding(Item::Call(queued)));
             }
         }
     }
@@ -218,16 +254,23 @@ impl Task {
         }
     }
 
-    /// Takes what an answer said of the key and of the nonce in its request.
-    pub(super) fn on_outcome(&mut self, outcome: LoginOutcome, nonce: Nonce, is_overtaken: bool) {
+    /// Takes what an answer said of the key and of the nonce in its request, which this client wrote; `None`: the house.
+    pub(super) fn on_outcome(
+        &mut self,
+        outcome: LoginOutcome,
+        nonce: Nonce,
+        is_overtaken: bool,
+        client: Option<ClientName>,
+    ) {
         match outcome {
             LoginOutcome::Accepted => self.refused_in_a_row = 0,
+            LoginOutcome::Undecided => {}
             LoginOutcome::NonceTooSmall if is_overtaken => {
                 info!(account = %self.name, "a request was overtaken, and refused for its nonce");
             }
             // Sent before the lane began anew: the same cause, told again.
             LoginOutcome::NonceTooSmall if self.resynced_above >= Some(nonce) => {}
-            LoginOutcome::NonceTooSmall => self.resync(),
+            LoginOutcome::NonceTooSmall => self.begin_anew(client),
             LoginOutcome::Refused => {
                 self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
                 if self.refused_in_a_row >= REFUSED_MAX {
@@ -241,7 +284,12 @@ impl Task {
         error!(account = %self.name, pause_s = REFUSED_PAUSE.as_secs(),
             "the exchange refused the key again and again; check that it is right and has its permissions");
         self.left_alone_until = Some(Instant::now() + REFUSED_PAUSE);
-        for item in self.queue.take_out(|waiting| !matches!(waiting.item, Item::Mint(_))) {
+        let is_stopped = |waiting: &Waiting<Item>| match &waiting.item {
+            Item::Call(queued) => queued.class != Class::Cancel,
+            Item::Login(_) => true,
+            Item::Mint(_) => false,
+        };
+        for item in self.queue.take_out(is_stopped) {
             match item {
                 Item::Login(reply) => drop(reply.send(Err(NotMinted::Credential.into()))),
                 Item::Call(_) | Item::Mint(_) => refuse(item, NotSent::LeftAlone),
@@ -253,15 +301,33 @@ impl Task {
         self.left_alone_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// The nonce of a request of the house's own was refused.
     pub(super) fn resync(&mut self) {
+        self.begin_anew(None);
+    }
+
+    fn begin_anew(&mut self, client: Option<ClientName>) {
         self.spare = None;
         self.resynced_above = self.last_nonce;
-        match self.lane.resync(self.clock.now()) {
+        match self.lane.resync(self.clock.now(), client.as_ref()) {
             Ok(()) => {
-                warn!(account = %self.name, "the exchange saw a greater nonce; is another program using this key?");
+                let client_name = client.as_ref().map(ClientName::as_str);
+                warn!(account = %self.name, client = client_name,
+                    "the exchange saw a greater nonce; is another program using this key?");
             }
             Err(stopped) => error!(account = %self.name, error = %stopped, "nonce lane stopped"),
         }
+        if let Some(client) = client {
+            let now = Instant::now();
+            self.paused.retain(|_, until| *until > now);
+            self.paused.insert(client, now + CLIENT_PAUSE);
+        }
+    }
+
+    /// When the first client that pauses may go on.
+    pub(super) fn pause_ends_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.paused.values().copied().filter(|until| *until > now).min()
     }
 
     /// No nonce is to be had: everybody is told.
@@ -323,6 +389,12 @@ impl Task {
 }
 
 impl Flight {
+    /// Takes note of a cancel: orders in here that it means must not be sent once more.
+    pub(super) fn cancel(&mut self, client: &ClientName, cancelled: &Subjects) {
+        self.is_cancelled |=
+            self.orders.as_ref().is_some_and(|(owner, orders)| owner == client && cancelled.meet(orders));
+    }
+
     /// True if a cancel that waits could mean an order in here, and the order may not have arrived.
     fn is_meant_by(&self, cancel: &Waiting<Item>) -> bool {
         self.orders.as_ref().is_some_and(|(client, orders)| {
@@ -340,7 +412,7 @@ fn need(waiting: &Waiting<Item>, order_idle_max: Duration) -> Option<Need<'_>> {
         }
         Item::Call(queued) => {
             let idle_max = match queued.class {
-                Class::Cancel | Class::Order => order_idle_max,
+                Class::Cancel | Class::Order | Class::Other => order_idle_max,
                 Class::Read => Duration::MAX,
             };
             let (endpoint, approach) = (queued.endpoint, &queued.approach);
@@ -348,3 +420,6 @@ fn need(waiting: &Waiting<Item>, order_idle_max: Duration) -> Option<Need<'_>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,7 @@ pub(super) fn of(operation: &str, act: Act, body: Option<Object<'_>>) -> Subject
             names.push(OFFERS.into());
             false
         }
-        "auth/w/funding/offer/cancel" => {
-            add(&mut names, "offer", body.and_then(|body| body.get("id")));
-            false
-        }
+        "auth/w/funding/offer/cancel" => !adds("offer", body.and_then(|body| body.get("id")), &mut names),
         "auth/w/order/multi" => {
             let operations = body.and_then(|body| body.get("ops")).and_then(Value::as_array);
             operations.into_iter().flat_map(Array::iter).filter_map(Value::as_array).any(|pair| {
@@ -41,24 +38,33 @@ pub(super) fn of(operation: &str, act: Act, body: Option<Object<'_>>) -> Subject
 /// Adds the ids of an order or a cancel. True: it is, or could be, about every order.
 fn adds_all(order: Option<Object<'_>>, is_cancel: bool, names: &mut Vec<Box<str>>) -> bool {
     let before = names.len();
-    for kind in ["id", "cid", "gid"] {
-        add(names, kind, order.and_then(|order| order.get(kind)));
-    }
+    let member = |name: &str| order.and_then(|order| order.get(name));
+    let is_told = ["id", "cid", "gid"].into_iter().all(|kind| adds(kind, member(kind), names));
     // `all` with whatever value: what counts as true is the exchange's to decide. A cancel without ids could mean any.
-    order.is_some_and(|order| order.get("all").is_some()) || (is_cancel && names.len() == before)
+    !is_told || member("all").is_some() || (is_cancel && names.len() == before)
 }
 
-/// One id, a list of them, or a list of pairs of the client's id and its day.
-fn add(names: &mut Vec<Box<str>>, kind: &str, value: Option<Value<'_>>) {
-    let Some(value) = value else { return };
+/// Adds one id, a list of them, or a list of pairs of the client's id and its day. False: it may be any number, because
+/// the exchange might read another one there than we do.
+fn adds(kind: &str, value: Option<Value<'_>>, names: &mut Vec<Box<str>>) -> bool {
+    let Some(value) = value else { return true };
     match value.kind() {
-        Kind::Array => {
-            for element in value.as_array().into_iter().flat_map(Array::iter) {
-                add(names, kind, Some(element.as_array().and_then(|pair| pair.get(0)).unwrap_or(element)));
-            }
+        Kind::Array => value.as_array().into_iter().flat_map(Array::iter).all(|element| {
+            let id = element.as_array().map_or(Some(element), |pair| pair.get(0));
+            id.and_then(canonical).map(|id| names.push(format!("{kind}:{id}").into())).is_some()
+        }),
+        Kind::Null => true,
+        Kind::Number | Kind::String | Kind::Object | Kind::True | Kind::False => {
+            canonical(value).map(|id| names.push(format!("{kind}:{id}").into())).is_some()
         }
-        Kind::Number => names.extend(std::str::from_utf8(value.raw()).map(|id| format!("{kind}:{id}").into()).ok()),
-        Kind::String => names.extend(value.text().map(|id| format!("{kind}:{id}").into())),
-        Kind::Object | Kind::True | Kind::False | Kind::Null => {}
     }
+}
+
+/// A number that is written as everybody writes it, with quotes or without: `1`, and not `1.0`, `01` or `1e0`.
+fn canonical(value: Value<'_>) -> Option<u64> {
+    let text = match value.kind() {
+        Kind::Number => std::str::from_utf8(value.raw()).ok()?,
+        Kind::String | Kind::Array | Kind::Object | Kind::True | Kind::False | Kind::Null => value.plain_str()?,
+    };
+    text.parse().ok().filter(|id: &u64| id.to_string() == text)
 }

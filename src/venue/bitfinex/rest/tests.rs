@@ -318,6 +318,21 @@ fn a_cancel_names_its_orders_by_kind_and_number() {
 }
 
 #[test]
+fn a_number_that_is_written_otherwise_does_not_hide_an_order_from_its_cancel() {
+    let subjects = |path: &str, body: &str| read(&post(path, body)).unwrap().subjects;
+    let order = subjects("auth/w/order/submit", r#"{"cid":1}"#);
+    for cid in ["1.0", "10e-1", "\"01\"", "\"1 \"", "\"+1\"", "\"\\u0031\"", "[[1.0,\"2026-01-01\"]]", "true", "{}"] {
+        let cancel = subjects("auth/w/order/cancel", &format!(r#"{{"cid":{cid}}}"#));
+        assert!(cancel.meet(&order), "{cid} may be the number of the order");
+        let other = subjects("auth/w/order/submit", &format!(r#"{{"cid":{cid}}}"#));
+        let cancel = subjects("auth/w/order/cancel", r#"{"cid":1}"#);
+        assert!(cancel.meet(&other), "{cid} may be the number of the cancel");
+    }
+    let other = subjects("auth/w/order/cancel", r#"{"cid":"2"}"#);
+    assert!(!other.meet(&order), "plain digits are a number of their own, with quotes or without");
+}
+
+#[test]
 fn an_outcome_is_read_at_the_start_of_an_error_alone() {
     let outcome = |text: &str| Bitfinex.outcome(500, text.as_bytes());
     assert_eq!(outcome(r#"["error",10114,"nonce: small"]"#), LoginOutcome::NonceTooSmall);

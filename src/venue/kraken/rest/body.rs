@@ -14,6 +14,12 @@ const SINGLE_NAMES: &[&str] = &["nonce", "otp", "timeout", "new"];
 /// `txid` may be a `userref` too, so all of them are one kind of name.
 const SUBJECT_NAMES: &[&str] = &["txid", "order_id", "cl_ord_id", "userref", "order_userref", "cl_ord_ids", "orders"];
 
+/// Values in one JSON body at most, and how deep they may stand inside each other. A batch of 15 orders has some hundred
+/// in four levels. What the exchange's reader gives up on has no nonce for it: the refusal would look like a lane's fault.
+const VALUES_MAX: usize = 512;
+/// See [`VALUES_MAX`].
+const DEPTH_MAX: usize = 8;
+
 /// A body that was read.
 pub(super) enum Body<'a> {
     Form(Form<'a>, usize),
@@ -27,6 +33,9 @@ pub(super) fn read(request: &RestRequest) -> Result<Body<'_>, Refusal> {
     let media_type = request.media_type()?.unwrap_or(MediaType::Form);
     let body = if media_type == MediaType::Json && !bytes.is_empty() {
         let document = json::read(bytes).map_err(|_| Refusal::Malformed)?;
+        if values(document.root(), DEPTH_MAX).is_none_or(|values| values > VALUES_MAX) {
+            return Err(Refusal::Malformed);
+        }
         Body::Json(Box::new(document), bytes.len())
     } else {
         Body::Form(form::read(bytes).map_err(|_| Refusal::Malformed)?, bytes.len())
@@ -162,6 +171,17 @@ fn spliced(length: usize, edits: impl Iterator<Item = (Range<usize>, Vec<Piece>)
     }
     keep(&mut pieces, kept..length);
     pieces
+}
+
+/// How many values there are in this one, itself too. `None`: they stand deeper than that.
+fn values(value: Value<'_>, depth_max: usize) -> Option<usize> {
+    let inside = |element: Value<'_>| values(element, depth_max.checked_sub(1)?);
+    let others: Option<usize> = match (value.as_object(), value.as_array()) {
+        (Some(object), _) => object.members().map(|(_, member)| inside(member)).sum(),
+        (None, Some(array)) => array.iter().map(inside).sum(),
+        (None, None) => Some(0),
+    };
+    others.map(|others| 1 + others)
 }
 
 /// The text of a string, or a number as it is written.

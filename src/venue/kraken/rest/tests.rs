@@ -327,6 +327,23 @@ fn a_client_s_own_signature_is_shown_over_what_it_sent() {
 }
 
 #[test]
+fn a_body_that_another_reader_would_give_up_on_is_refused_before_it_costs_a_nonce() {
+    let members = |count: usize| (0..count).map(|number| format!(r#""a{number}":1,"#)).collect::<String>();
+    let nested = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    for (body, is_taken) in [
+        (format!(r#"{{{}"nonce":1}}"#, members(200)), true),
+        (format!(r#"{{{}"nonce":1}}"#, members(2000)), false),
+        (format!(r#"{{"x":{},"nonce":1}}"#, nested(6)), true),
+        (format!(r#"{{"x":{},"nonce":1}}"#, nested(20)), false),
+    ] {
+        let reading = read(&post("AddOrder", JSON, &body));
+        assert_eq!(reading.is_ok(), is_taken, "{} bytes", body.len());
+    }
+    let fields = (0..2000).map(|number| format!("a{number}=1&")).collect::<String>();
+    assert_eq!(read(&post("AddOrder", FORM, &(fields + "nonce=1"))).err(), Some(Refusal::Malformed));
+}
+
+#[test]
 fn a_request_for_a_token_is_answered_by_us() {
     let reading = read(&post("GetWebSocketsToken", FORM, "nonce=1")).unwrap();
     assert_eq!(reading.handling, Handling::Token);
