@@ -339,7 +339,8 @@ async fn a_key_whose_nonces_are_refused_for_two_clients_is_frozen_and_nothing_is
 async fn a_client_whose_nonces_are_refused_pauses_but_for_cancels_and_holds_up_nobody_else() {
     let exchange = Exchange::open(0).await;
     let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
-    let Answered { response, verdict } = desk.account.call(desk.prepare("bot-0", &Asked::order("a"))).await.unwrap();
+    let Answered { response, verdict, .. } =
+        desk.account.call(desk.prepare("bot-0", &Asked::order("a"))).await.unwrap();
     read_whole(response, usize::MAX).await.expect("a whole answer");
     let refused_at = Instant::now();
     verdict.tell(LoginOutcome::NonceTooSmall);
