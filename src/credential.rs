@@ -82,6 +82,11 @@ impl Signer {
         std::str::from_utf8(self.api_key.expose()).expect("`new` takes printable ASCII alone")
     }
 
+    /// The secret itself, for venues whose login carries it. Never for a client or a log.
+    pub fn danger_expose_secret(&self) -> &[u8] {
+        self.secret.expose()
+    }
+
     /// HMAC-SHA256 of the parts in a row.
     pub fn hmac_sha256(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("HMAC takes keys of any length");

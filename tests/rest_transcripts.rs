@@ -15,9 +15,9 @@
 
 use bytes::Bytes;
 use countersign::credential::{SecretFormat, Signer};
-use countersign::fresh::Nonce;
+use countersign::fresh::{Nonce, UnixMillis};
 use countersign::secret::Secret;
-use countersign::venue::rest::{Handling, Rest, RestAnswer, RestRequest, Subjects, Unanswered};
+use countersign::venue::rest::{Given, Handling, Rest, RestAnswer, RestRequest, Subjects, Unanswered};
 use countersign::venue::{self, ClientLogin, Endpoint, Refusal, SignedRequest, Venue};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method};
@@ -73,7 +73,9 @@ fn play(text: &str) -> String {
             "token" => {
                 let (placeholder, seconds) = rest.split_once(' ').expect("a placeholder and its life");
                 let lives = Duration::from_secs(seconds.parse().expect("seconds"));
-                told(&player.rest.token_answer(&Secret::from(placeholder.to_owned()), lives))
+                let (now, placeholder) = (UnixMillis(0), Secret::from(placeholder.to_owned()));
+                let given = Given::Token { placeholder: &placeholder, ends_at: now.plus(lives), now };
+                told(&player.rest.answer(&player.asked("POST", "/", HeaderMap::new(), ""), given))
             }
             method => {
                 let mut headers = HeaderMap::new();
@@ -140,16 +142,20 @@ impl Player {
         Self { rest: venue.rest().expect("a venue with a REST API"), endpoint, signer, nonce }
     }
 
-    fn request(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> String {
+    fn asked(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> RestRequest {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let request = RestRequest {
+        RestRequest {
             endpoint: self.endpoint,
             method: Method::from_bytes(method.as_bytes()).expect("a method"),
             path: path.to_owned(),
             query: query.map(str::to_owned),
             headers,
             body: Bytes::copy_from_slice(body.as_bytes()),
-        };
+        }
+    }
+
+    fn request(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> String {
+        let request = self.asked(method, target, headers, body);
         let reading = match self.rest.read(&request) {
             Ok(reading) => reading,
             Err(why) => {
@@ -168,6 +174,7 @@ impl Player {
         match &reading.shown {
             None => {}
             Some(ClientLogin::Token(_)) => line(&mut told, "shows a token"),
+            Some(ClientLogin::Key { api_key, .. }) => line(&mut told, &format!("shows the key of {api_key}")),
             // Whoever signs here with the account's own secret signs rightly: what is signed is under test.
             Some(ClientLogin::Signed(login)) => {
                 let verdict = if login.is_by(&self.signer) { "good" } else { "other" };
@@ -175,7 +182,8 @@ impl Player {
             }
         }
         match reading.handling {
-            Handling::Token => line(&mut told, "answered here"),
+            Handling::Local(_) => line(&mut told, "answered here"),
+            Handling::Bearer => line(&mut told, "sent with the bearer token"),
             Handling::Public => sent(&mut told, &self.rest.pass(&request)),
             Handling::Signed => sent(&mut told, &self.rest.sign(&request, &reading, &self.signer, self.nonce)),
         }

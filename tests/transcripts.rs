@@ -276,6 +276,7 @@ fn shown(action: &Action) -> String {
         Action::Authenticate(_) => "authenticate".to_owned(),
         Action::Dial => "dial".to_owned(),
         Action::Risen => "risen".to_owned(),
+        Action::TokenEnded => "token ended".to_owned(),
         Action::NeedNonce => "need nonce".to_owned(),
         Action::LoginSettled(outcome) => format!("login settled {outcome:?}"),
         Action::NeedToken(None) => "need token".to_owned(),

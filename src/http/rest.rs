@@ -18,7 +18,7 @@ use crate::scope::{Act, Acts};
 use crate::session::{End, Scrub};
 use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
 use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
-use crate::venue::rest::{Handling, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
+use crate::venue::rest::{Given, Handling, Local, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
 use crate::venue::{Refusal as Why, Route};
 use http::header::{CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
@@ -153,7 +153,11 @@ impl Asked<'_> {
         }
         match reading.handling {
             Handling::Public => self.pass(permit, reading).await,
-            Handling::Token => self.token(&who, &permit),
+            Handling::Local(Local::Token) => self.token(&who, &permit),
+            // No venue whose requests are read so is in the table.
+            Handling::Local(Local::Logout | Local::Negotiate) | Handling::Bearer => {
+                self.refuse(Why::Unknown, reading.operation, Some(&who))
+            }
             Handling::Signed => self.countersign(permit, reading).await,
         }
     }
@@ -203,7 +207,8 @@ impl Asked<'_> {
         match local.issue_placeholder(who, account, self.route.venue, random, now) {
             Ok(placeholder) => {
                 info!(client = %who.name(), %account, "placeholder issued");
-                let answer = self.rest.token_answer(&placeholder.text, placeholder.ends_at.since(now));
+                let given = Given::Token { placeholder: &placeholder.text, ends_at: placeholder.ends_at, now };
+                let answer = self.rest.answer(&self.request, given);
                 own(&answer, "", "not-sent")
             }
             Err(why) => {

@@ -205,6 +205,7 @@ impl LocalKeys {
                 let whose = current.table.find(&login.api_key, venue)?;
                 Some(Owner { client: whose.client.clone(), account: whose.account.clone() })
             }
+            ClientLogin::Key { .. } => None,
             ClientLogin::Token(token) => {
                 let claims = self.good_claims(venue, token, now).ok()?;
                 Some(Owner { client: claims.client, account: claims.account })

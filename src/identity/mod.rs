@@ -36,6 +36,15 @@ pub enum Proof {
         /// What was signed, and the signature.
         login: SignedLogin,
     },
+    /// A local key as it is, in a venue's login that signs nothing.
+    BareKey {
+        /// The venue whose protocol it is.
+        venue: &'static str,
+        /// The public half.
+        api_key: String,
+        /// The secret half.
+        secret: Secret,
+    },
     /// A placeholder that stands where a venue's protocol has its token.
     Placeholder {
         /// The venue whose protocol it is.
@@ -51,6 +60,7 @@ impl Proof {
         match shown {
             ClientLogin::Signed(login) => Self::LocalKey { venue, login },
             ClientLogin::Token(token) => Self::Placeholder { venue, token },
+            ClientLogin::Key { api_key, secret } => Self::BareKey { venue, api_key, secret },
         }
     }
 }
@@ -181,6 +191,7 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
             let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
             local.verify(venue, login, now)
         }
+        Proof::BareKey { .. } => Err(NotAuthenticated::NoKeys),
         Proof::Placeholder { venue, token } => {
             let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
             local.redeem(venue, token, now)

@@ -461,6 +461,7 @@ impl Relay {
                 self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
+            Action::TokenEnded => {}
             Action::Opened => self.journal.opened(&self.session),
             Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),

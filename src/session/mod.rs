@@ -109,6 +109,8 @@ pub enum Action {
     LoginSettled(LoginOutcome),
     /// Obtain the account's token, and not the one that was refused.
     NeedToken(Option<TokenId>),
+    /// The token with which the socket was opened has ended: have another one bought.
+    TokenEnded,
     /// Write the log line that the session is open.
     Opened,
     /// Write to the log that a message was refused.
@@ -243,7 +245,7 @@ impl Session {
         let notice = ends_at
             .filter(|_| self.speaks_to_us && self.greeted && !self.expiry_announced)
             .map(|end| end.minus(self.rules.limits.expiry_notice));
-        [deadline, ends_at, notice].into_iter().flatten().min()
+        [deadline, ends_at, notice, self.dialect.wakes_at()].into_iter().flatten().min()
     }
 
     /// Lets one thing happen, and appends what is to be done about it.
@@ -293,7 +295,7 @@ impl Session {
         };
         self.phase = Phase::LoggingIn;
         self.deadline = Some((now.plus(self.rules.limits.login_timeout), End::UpstreamLoginTimeout));
-        self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Opened { login, scope }, steps));
+        self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Opened { login, scope, now }, steps));
     }
 
     /// Decides about one message of a client that may talk.
@@ -358,6 +360,9 @@ impl Session {
     }
 
     fn on_wake(&mut self, now: UnixMillis, out: &mut Vec<Action>) {
+        if self.dialect.wakes_at().is_some_and(|at| at <= now) {
+            self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Wake(now), steps));
+        }
         if let Some((_, end)) = self.deadline.filter(|(at, _)| *at <= now) {
             return self.close(end, out);
         }
@@ -399,6 +404,7 @@ impl Session {
                     is_ready = true;
                     self.announce(now, out);
                 }
+                Step::TokenEnded => out.push(Action::TokenEnded),
                 Step::LoginRefused => self.close(End::UpstreamAuthRejected, out),
             }
         }

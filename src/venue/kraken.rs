@@ -227,7 +227,7 @@ mod tests {
         let shown = Kraken.dialect(endpoint).read(&crate::message::Message::text(message.to_owned())).shown;
         match shown {
             Some(crate::venue::ClientLogin::Token(token)) => Some(token.expose().to_vec()),
-            Some(crate::venue::ClientLogin::Signed(_)) => panic!("no signature stands on a socket"),
+            Some(_) => panic!("nothing but a token stands on a socket"),
             None => None,
         }
     }

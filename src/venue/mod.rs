@@ -71,6 +71,11 @@ pub trait Venue: Sync {
         None
     }
 
+    /// How its bearer token is carried, for venues whose whole protocol hangs on one.
+    fn bearer(&self) -> Option<&dyn Bearer> {
+        None
+    }
+
     /// What the upgrade request to the exchange carries beside the WebSocket headers: name and value.
     fn dial_headers(&self, _signer: Option<&Signer>) -> Vec<(&'static str, Secret)> {
         Vec::new()
@@ -83,6 +88,20 @@ pub trait Venue: Sync {
 
     /// Begins a conversation at one of the venue's socket endpoints.
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect>;
+}
+
+/// How a venue's bearer token is carried: in `Authorization`, and in the query of an upgrade. Clients show a
+/// placeholder in the same places.
+pub trait Bearer: Sync {
+    /// The parameter of an upgrade's query that carries the token, to us and to the exchange.
+    fn parameter(&self) -> &'static str;
+
+    /// Further parameters that client libraries write there. They go no further.
+    fn ignored_parameters(&self) -> &'static [&'static str];
+
+    /// Takes a client's token out of the shape that the venue's tokens have. `None`: it is no placeholder, whoever
+    /// made it.
+    fn shown(&self, text: &str) -> Option<ClientLogin>;
 }
 
 /// What an unmodified bot of a venue is told so that it tries again later.
@@ -161,6 +180,13 @@ pub enum ClientLogin {
     Signed(SignedLogin),
     /// A token, where the venue's protocol has one.
     Token(Secret),
+    /// A local key as it is: where a venue's login signs nothing and sends the key itself.
+    Key {
+        /// What stands in the place of the API key or user name.
+        api_key: String,
+        /// What stands in the place of the secret.
+        secret: Secret,
+    },
 }
 
 impl ClientLogin {
@@ -313,6 +339,11 @@ pub trait Dialect: Send {
     /// Which messages of the exchange have to be read.
     fn watch(&self) -> Watch<'_>;
 
+    /// When [`Event::Wake`] is due, for dialects that have to say something from time to time.
+    fn wakes_at(&self) -> Option<UnixMillis> {
+        None
+    }
+
     /// How many orders and cancels were sent on and not yet answered, as far as the dialect can tell.
     fn unanswered(&self) -> usize {
         0
@@ -327,7 +358,11 @@ pub enum Event {
         login: Login,
         /// What the client may do: a login may carry no more.
         scope: Scope,
+        /// When that was.
+        now: UnixMillis,
     },
+    /// The moment of [`Dialect::wakes_at`] has come.
+    Wake(UnixMillis),
     /// A client for whom the socket was opened without an account has proved who it is, and may use one.
     Risen {
         /// What the client may do from now on.
@@ -380,6 +415,8 @@ pub enum Step {
     Ready,
     /// The exchange refused our login: this conversation is over.
     LoginRefused,
+    /// The exchange says that the token with which this socket was opened has ended. The socket may live on.
+    TokenEnded,
 }
 
 /// What an exchange said to a login or to a signed request.

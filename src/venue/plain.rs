@@ -51,7 +51,7 @@ impl Dialect for Conversation {
     fn on_event(&mut self, event: Event, out: &mut Steps) {
         match event {
             Event::Opened { .. } => out.push(Step::Ready),
-            Event::Risen { .. } | Event::Fresh { .. } | Event::NotFresh => {}
+            Event::Wake(_) | Event::Risen { .. } | Event::Fresh { .. } | Event::NotFresh => {}
         }
     }
 

@@ -7,13 +7,12 @@
 use super::wire::path;
 use super::{ClientLogin, Endpoint, LoginOutcome, Refusal, SignedRequest};
 use crate::credential::Signer;
-use crate::fresh::Nonce;
+use crate::fresh::{Nonce, UnixMillis};
 use crate::scope::Acts;
 use crate::secret::Secret;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use std::ops::Range;
-use std::time::Duration;
 
 /// A client's request, read whole. Its path is canonical, or the request was refused before it came here.
 pub struct RestRequest {
@@ -76,8 +75,39 @@ pub enum Handling {
     Public,
     /// The exchange, signed anew with the next nonce of the account.
     Signed,
-    /// We do: it asks for a socket token, and gets a placeholder.
+    /// The exchange, with the account's bearer token.
+    Bearer,
+    /// We do, and nothing is sent.
+    Local(Local),
+}
+
+/// What is answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// It asks for a token, and gets a placeholder: a login, the renewal of one, a token for sockets.
     Token,
+    /// It gives its placeholder up.
+    Logout,
+    /// It asks how to open a socket. Needs no account.
+    Negotiate,
+}
+
+/// What an answer of our own is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum Given<'a> {
+    /// The placeholder, and the first moment at which it is no longer taken.
+    Token {
+        /// Its text, as it was issued.
+        placeholder: &'a Secret,
+        /// When it ends.
+        ends_at: UnixMillis,
+        /// When it was issued.
+        now: UnixMillis,
+    },
+    /// The placeholder is no longer taken.
+    LoggedOut,
+    /// A random number by which the socket may be known.
+    Negotiated(u128),
 }
 
 /// Which orders a request is about.
@@ -200,9 +230,18 @@ pub trait Rest: Sync {
     /// An answer that the venue's client libraries understand, where the exchange gave none.
     fn refuse(&self, why: Unanswered) -> RestAnswer;
 
-    /// The answer to a request for a socket token: the placeholder, and for how long it is taken for something new.
-    /// Only for venues whose requests are read as [`Handling::Token`].
-    fn token_answer(&self, _placeholder: &Secret, _lives: Duration) -> RestAnswer {
+    /// Sends a request on with the account's bearer token, and nothing of the client's. Only for venues whose requests
+    /// are read as [`Handling::Bearer`].
+    fn bear(&self, request: &RestRequest, reading: &RestReading, token: &Secret) -> SignedRequest {
+        let mut borne = self.pass(request);
+        borne.body = Piece::render(&reading.body, &request.body, Nonce(0));
+        let value = [b"Bearer ", token.expose()].concat();
+        borne.headers.push(("authorization", Secret::new(value)));
+        borne
+    }
+
+    /// Our own answer to a request that is read as [`Handling::Local`].
+    fn answer(&self, _request: &RestRequest, _given: Given<'_>) -> RestAnswer {
         self.refuse(Unanswered::Refused(Refusal::Unknown))
     }
 }

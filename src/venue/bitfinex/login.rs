@@ -227,7 +227,7 @@ mod tests {
         let document = json::read(text.as_bytes()).expect("JSON");
         match shown(document.root().as_object().expect("an object")) {
             Some(ClientLogin::Signed(login)) => Some(login),
-            Some(ClientLogin::Token(_)) => panic!("no token is a proof here"),
+            Some(ClientLogin::Token(_) | ClientLogin::Key { .. }) => panic!("no token is a proof here"),
             None => None,
         }
     }

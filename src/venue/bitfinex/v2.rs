@@ -253,7 +253,7 @@ pub(super) fn batched(payload: Value<'_>) -> Result<Acts, Refusal> {
 impl Dialect for Conversation {
     fn on_event(&mut self, event: Event, out: &mut Steps) {
         match event {
-            Event::Opened { login, scope } => {
+            Event::Opened { login, scope, .. } => {
                 self.scope = scope;
                 self.wish = Wish::default().within(scope);
                 if login == Login::AtOnce && self.is_private {
@@ -276,6 +276,7 @@ impl Dialect for Conversation {
                 self.login = LoginState::Sent { again };
             }
             Event::NotFresh => self.login = LoginState::Out,
+            Event::Wake(_) => {}
         }
     }
 

@@ -65,7 +65,7 @@ impl Requests {
             }
             Event::Opened { .. } => out.push(Step::Ready),
             // The first private message asks for the token.
-            Event::Risen { .. } => {}
+            Event::Risen { .. } | Event::Wake(_) => {}
             Event::Fresh { fresh, .. } => {
                 if let Some(token) = fresh.token {
                     out.push(Step::Guard(token.secret.clone()));

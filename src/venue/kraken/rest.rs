@@ -15,15 +15,14 @@ use crate::fresh::Nonce;
 use crate::scope::{Act, Acts};
 use crate::secret::Secret;
 use crate::venue::rest::{
-    Handling, MediaType, Piece, Rest, RestAnswer, RestReading, RestRequest, Subjects, Unanswered, content_type,
-    user_agent,
+    Given, Handling, Local, MediaType, Piece, Rest, RestAnswer, RestReading, RestRequest, Subjects, Unanswered,
+    content_type, user_agent,
 };
 use crate::venue::wire::json;
 use crate::venue::{ClientLogin, LoginOutcome, Refusal, SignatureScheme, SignedLogin, SignedRequest};
 use base64::Engine as _;
 use body::Body;
 use http::{HeaderMap, Method};
-use std::time::Duration;
 
 impl Rest for Kraken {
     fn read(&self, request: &RestRequest) -> Result<RestReading, Refusal> {
@@ -106,10 +105,13 @@ impl Rest for Kraken {
         RestAnswer { status, body: format!(r#"{{"error":["{error}"],"countersign":"{}"}}"#, why.slug()) }
     }
 
-    fn token_answer(&self, placeholder: &Secret, lives: Duration) -> RestAnswer {
+    fn answer(&self, _request: &RestRequest, given: Given<'_>) -> RestAnswer {
+        let Given::Token { placeholder, ends_at, now } = given else {
+            return self.refuse(Unanswered::Refused(Refusal::Unknown));
+        };
         let mut body = String::from(r#"{"error":[],"result":{"token":"#);
         json::string(&mut body, &String::from_utf8_lossy(placeholder.expose()));
-        body.push_str(&format!(r#","expires":{}}}}}"#, lives.as_secs()));
+        body.push_str(&format!(r#","expires":{}}}}}"#, ends_at.since(now).as_secs()));
         RestAnswer { status: 200, body }
     }
 }
@@ -149,7 +151,7 @@ fn read_private(request: &RestRequest) -> Result<RestReading, Refusal> {
     Ok(RestReading {
         operation,
         acts: Acts::one(act),
-        handling: if operation == "GetWebSocketsToken" { Handling::Token } else { Handling::Signed },
+        handling: if operation == "GetWebSocketsToken" { Handling::Local(Local::Token) } else { Handling::Signed },
         shown: shown(request, &body)?,
         subjects,
         body: body.edited(),

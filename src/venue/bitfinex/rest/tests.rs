@@ -266,7 +266,7 @@ fn a_client_s_own_signature_is_shown_over_what_it_sent() {
             .shown
         {
             Some(ClientLogin::Signed(login)) => Ok(Some((login.is_by(&signer()), login.api_key, login.nonce))),
-            Some(ClientLogin::Token(_)) => panic!("no token"),
+            Some(ClientLogin::Token(_) | ClientLogin::Key { .. }) => panic!("no token"),
             None => Ok(None),
         };
     let headers = [("bfx-apikey", "local-key"), ("bfx-nonce", "1616492376594000"), ("bfx-signature", signature)];

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::credential::SecretFormat;
+use crate::fresh::UnixMillis;
 use crate::scope::Right;
 use crate::venue::{Endpoint, Venue};
 use bytes::Bytes;
@@ -301,7 +302,7 @@ fn a_client_s_own_signature_is_shown_over_what_it_sent() {
         let request = request(Method::POST, "/0/private/AddOrder", headers, body);
         match read(&request)?.shown {
             Some(ClientLogin::Signed(login)) => Ok(Some((login.is_by(&signer()), login.api_key, login.nonce))),
-            Some(ClientLogin::Token(_)) => panic!("no token"),
+            Some(ClientLogin::Token(_) | ClientLogin::Key { .. }) => panic!("no token"),
             None => Ok(None),
         }
     };
@@ -346,9 +347,11 @@ fn a_body_that_another_reader_would_give_up_on_is_refused_before_it_costs_a_nonc
 #[test]
 fn a_request_for_a_token_is_answered_by_us() {
     let reading = read(&post("GetWebSocketsToken", FORM, "nonce=1")).unwrap();
-    assert_eq!(reading.handling, Handling::Token);
+    assert_eq!(reading.handling, Handling::Local(Local::Token));
     assert_eq!(read(&post("Balance", FORM, "nonce=1")).unwrap().handling, Handling::Signed);
-    let answer = Kraken.token_answer(&Secret::from("cs.a/b+c=".to_owned()), Duration::from_millis(900_999));
+    let placeholder = Secret::from("cs.a/b+c=".to_owned());
+    let given = Given::Token { placeholder: &placeholder, ends_at: UnixMillis(1_900_999), now: UnixMillis(1_000_000) };
+    let answer = Kraken.answer(&post("GetWebSocketsToken", FORM, "nonce=1"), given);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body, r#"{"error":[],"result":{"token":"cs.a/b+c=","expires":900}}"#);
 }
