@@ -96,6 +96,7 @@ impl Stage {
             venues: Vec::new(),
             scope: [Right::Read, Right::Trade].into_iter().collect(),
             max_sessions: 1,
+            sub_accounts: None,
         };
         let policy = Arc::new(Policy::new(vec![grant], BTreeMap::from([(account, venue.name())])));
         let who = Principal::danger_unproved_for_development(ClientName::parse("bot-a").expect("a name"));

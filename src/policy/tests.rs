@@ -19,6 +19,7 @@ fn grant(client: &str, reach: Option<&str>, scope: &[Right]) -> Grant {
         venues: if reach.is_none() { vec!["kraken"] } else { Vec::new() },
         scope: scope.iter().copied().collect(),
         max_sessions: 2,
+        sub_accounts: None,
     }
 }
 
