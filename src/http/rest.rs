@@ -3,8 +3,10 @@
 //! Refused before anything is sent, a request is answered as the venue itself would refuse it, so that the bot's
 //! library understands; headers say that Countersign spoke, and whether anything was sent.
 
+mod bearer;
 mod relayed;
 
+use super::bearer::{Others, in_header, in_query, none_in_query};
 use super::refusal::{REASON, Refusal, UPSTREAM};
 use super::{Answer, Connection, Door, account_wish, head, principal};
 use crate::credential::Signer;
@@ -17,15 +19,17 @@ use crate::scope::{Act, Acts};
 use crate::secret::Secret;
 use crate::session::{End, Scrub};
 use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, Verdict};
-use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
+use crate::upstream::{AnswerBody, CutShort, Fate, Silence};
 use crate::venue::rest::{Given, Handling, Local, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
-use crate::venue::{Refusal as Why, Route};
+use crate::venue::{ClientLogin, Refusal as Why, Route, SignedRequest};
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use relayed::Judge;
@@ -45,8 +49,10 @@ pub(super) async fn answer(
     let Some(rest) = route.venue.rest() else { return Err(head::NO_UPGRADE.into()) };
     head::check_request(&parts, door.limits.request_body_bytes_max)?;
     let wish = account_wish(&parts.headers)?;
-    let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
-    let proved = principal(door, connection, bearer).await?;
+    let bearer = route.venue.bearer();
+    let shown = in_header(&parts.headers, bearer)?;
+    let in_url = bearer.map(|bearer| in_query(parts.uri.query(), bearer, Others::Any)).transpose()?.flatten();
+    let proved = principal(door, connection, shown.jwt).await?;
     let policy = Arc::clone(&door.house.policy.borrow());
     if let Some(who) = &proved {
         // Before its body is read, and before `100 Continue`.
@@ -54,7 +60,7 @@ pub(super) async fn answer(
     }
     let request = Arc::new(whole(door, &route, parts, body).await?);
     let asked = Asked { door, connection, route, rest, policy, request, wish };
-    Ok(asked.answer(proved).await)
+    asked.answer(proved, shown.placeholder, in_url).await
 }
 
 /// Reads the body to its end, within its limits.
@@ -105,15 +111,40 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn answer(self, proved: Option<Principal>) -> Answer {
+    /// `shown` is the placeholder in the request's head, `in_url` the one in its query.
+    async fn answer(
+        self,
+        proved: Option<Principal>,
+        shown: Option<ClientLogin>,
+        in_url: Option<ClientLogin>,
+    ) -> Result<Answer, Refusal> {
         let mut reading = match self.rest.read(&self.request) {
             Ok(reading) => reading,
-            Err(why) => return self.refuse(why, "", None),
+            Err(why) => return Ok(self.refuse(why, "", None)),
         };
+        let is_negotiation = reading.handling == Handling::Local(Local::Negotiate);
+        if !is_negotiation {
+            // Only what opens a socket has a token in its query, and asks for one with the same query before.
+            none_in_query(in_url.as_ref())?;
+        }
+        // What the body shows counts before the head: a bot that logs in anew may still send its old token.
+        reading.shown = reading.shown.take().or(shown).or(in_url);
+        Ok(if is_negotiation && proved.is_none() && reading.shown.is_none() {
+            self.negotiate()
+        } else {
+            self.answer_proved(proved, reading).await
+        })
+    }
+
+    async fn answer_proved(self, proved: Option<Principal>, mut reading: RestReading) -> Answer {
+        let shown = reading.shown.clone();
         let who = match self.who(proved, &mut reading).await {
             Ok(who) => who,
             Err(why) => return self.refuse(why, reading.operation, None),
         };
+        if reading.handling == Handling::Local(Local::Negotiate) {
+            return self.negotiate();
+        }
         let permit = match permit(&self.policy, &who, &self.route, self.wish.as_ref()) {
             Ok(permit) => permit,
             Err(denied) => {
@@ -126,11 +157,10 @@ impl Asked<'_> {
         }
         match reading.handling {
             Handling::Public => self.pass(permit, reading).await,
+            Handling::Bearer => self.bear(&permit, &reading).await,
             Handling::Local(Local::Token) => self.token(&who, &permit),
-            // No venue whose requests are read so is in the table.
-            Handling::Local(Local::Logout | Local::Negotiate) | Handling::Bearer => {
-                self.refuse(Why::Unknown, reading.operation, Some(&who))
-            }
+            Handling::Local(Local::Logout) => self.log_out(&permit, shown.as_ref()),
+            Handling::Local(Local::Negotiate) => self.negotiate(),
             Handling::Signed => self.countersign(permit, reading).await,
         }
     }
@@ -169,11 +199,11 @@ impl Asked<'_> {
         let house = &self.door.house;
         let (Some(local), Some(account)) = (house.trusted.local(), permit.account()) else {
             warn!(client = %who.name(), "no socket token: `[clients.local_keys]` is not configured");
-            return own(&self.rest.refuse(Unanswered::Unavailable), "no_local_keys", "not-sent");
+            return own(&self.told(Unanswered::Unavailable), "no_local_keys", "not-sent");
         };
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
-            return own(&self.rest.refuse(Unanswered::Unavailable), "internal_error", "not-sent");
+            return own(&self.told(Unanswered::Unavailable), "internal_error", "not-sent");
         }
         let now = house.clock.now();
         match local.issue_placeholder(who, account, self.route.venue, random, now) {
@@ -192,29 +222,40 @@ impl Asked<'_> {
 
     /// Sends a public request on, without any credential.
     async fn pass(&self, permit: Permit, reading: RestReading) -> Answer {
-        let house = &self.door.house;
-        let signed = self.rest.pass(&self.request);
-        let door = house.door(&self.route);
-        let mut last = NotOpened::Closed;
+        match self.send(&permit, &self.rest.pass(&self.request), Class::Read).await {
+            Ok(response) => self.relay(response, Scrub::default(), None).await,
+            Err(why) => self.not_answered(reading.operation, permit.client(), why),
+        }
+    }
+
+    /// Sends a request that carries no nonce, over a connection that is as fresh as its class asks for.
+    async fn send(
+        &self,
+        permit: &Permit,
+        written: &SignedRequest,
+        class: Class,
+    ) -> Result<Response<AnswerBody>, NotAnswered> {
+        let (house, limits) = (&self.door.house, &self.door.limits);
+        let approach = house.upstream.approach_for(permit, house.door(&self.route)).map_err(NotSent::NotReached)?;
+        let idle_max = match class {
+            Class::Read => Duration::MAX,
+            Class::Cancel | Class::Order => limits.order_connection_idle,
+        };
+        // A cancel goes even where we were asked to stay away: an order that cannot be taken back may cost much.
+        if class != Class::Cancel {
+            approach.check().map_err(NotSent::NotReached)?;
+        }
         // A kept connection may turn out to be dead before anything is written; a fresh one is tried then, once.
         for _ in 0..2 {
-            let connection = match house.upstream.connect_for(&permit, door).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    last = error;
-                    break;
-                }
-            };
-            let Ok(request) = signed.to_http() else {
-                return self.refuse(Why::Malformed, reading.operation, None);
-            };
-            match connection.send(request.map(Full::new), &self.door.limits.answer).await {
-                Fate::Answered(response) => return self.relay(*response, Scrub::default(), None).await,
+            let connection = approach.clone().connect_within(idle_max).await.map_err(NotSent::NotReached)?;
+            let request = written.to_http().map_err(|_| NotSent::Unwritable)?;
+            match connection.send(request.map(Full::new), &limits.answer).await {
+                Fate::Answered(response) => return Ok(*response),
                 Fate::Unsent(_) => {}
-                Fate::Unknown(silence) => return self.not_answered(reading.operation, permit.client(), silence.into()),
+                Fate::Unknown(silence) => return Err(silence.into()),
             }
         }
-        self.not_answered(reading.operation, permit.client(), NotSent::NotReached(last).into())
+        Err(NotSent::ConnectionLost.into())
     }
 
     /// Signs the request anew and sends it, in the order of its account's nonces.
@@ -234,12 +275,7 @@ impl Asked<'_> {
         };
         match account.call(call).await {
             Ok(Answered { response, verdict }) => {
-                let status = response.status().as_u16();
-                if reading.acts.iter().all(|act| act == Act::Read) {
-                    debug!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
-                } else {
-                    info!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
-                }
+                self.note_answered(&who, &account, &reading, response.status());
                 self.relay(response, scrub(&account), Some(verdict)).await
             }
             Err(why) => self.not_answered(reading.operation, &who, why),
@@ -249,6 +285,11 @@ impl Asked<'_> {
 
 // How answers are made.
 impl Asked<'_> {
+    /// What the venue's client libraries understand, where the exchange gave no answer.
+    fn told(&self, why: Unanswered) -> RestAnswer {
+        self.rest.refuse(why)
+    }
+
     /// What the lane calls when it is the request's turn.
     fn signing(&self, reading: &Arc<RestReading>) -> Sign {
         let (rest, request, reading) = (self.rest, Arc::clone(&self.request), Arc::clone(reading));
@@ -259,23 +300,27 @@ impl Asked<'_> {
     async fn relay(&self, response: Response<AnswerBody>, scrub: Scrub, verdict: Option<Verdict>) -> Answer {
         let (head, body) = response.into_parts();
         let judge = verdict.map(|verdict| Judge::new(self.rest, head.status, verdict));
-        let body = match Relayed::begin(body, scrub, judge).await {
-            Ok(body) => body,
-            Err(why) => {
-                warn!(peer = %self.connection.peer, %why, status = head.status.as_u16(), "answer cut short");
-                let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
-                return own(&told, "answer_incomplete", "answered");
-            }
-        };
-        let mut answer = Response::new(body);
-        *answer.status_mut() = head.status;
-        for name in PASSED_ON {
-            if let Some(value) = head.headers.get(name) {
-                answer.headers_mut().insert(name, value.clone());
-            }
+        match Relayed::begin(body, scrub, judge).await {
+            Ok(begun) => passed_on(&head, begun.into_body()),
+            Err(why) => self.cut_short(head.status, why),
         }
-        answer.headers_mut().insert(UPSTREAM, HeaderValue::from_static("answered"));
-        answer
+    }
+
+    /// Says that the exchange's answer did not come whole.
+    fn cut_short(&self, status: StatusCode, why: CutShort) -> Answer {
+        warn!(peer = %self.connection.peer, %why, status = status.as_u16(), "answer cut short");
+        let told = RestAnswer { status: 502, ..self.told(Unanswered::MaybeSent) };
+        own(&told, "answer_incomplete", "answered")
+    }
+
+    /// Writes to the log that the exchange answered. Reads are many, and move nothing.
+    fn note_answered(&self, who: &ClientName, account: &Account, reading: &RestReading, status: StatusCode) {
+        let (account, operation, status) = (account.name(), reading.operation, status.as_u16());
+        if reading.acts.iter().all(|act| act == Act::Read) {
+            debug!(client = %who, %account, operation, status, "answered");
+        } else {
+            info!(client = %who, %account, operation, status, "answered");
+        }
     }
 
     /// Refuses the request as the venue would.
@@ -290,13 +335,26 @@ impl Asked<'_> {
             reason = why.slug(),
             "request refused"
         );
-        own(&self.rest.refuse(Unanswered::Refused(why)), why.slug(), "not-sent")
+        own(&self.told(Unanswered::Refused(why)), why.slug(), "not-sent")
     }
 
     fn not_answered(&self, operation: &'static str, client: &ClientName, why: NotAnswered) -> Answer {
         warn!(%client, route = ?self.route, operation, %why, "request not answered");
-        own(&self.rest.refuse(why.unanswered()), slug(&why), why.word())
+        own(&self.told(why.unanswered()), slug(&why), why.word())
     }
+}
+
+/// The exchange's answer: its status, its body, and of its headers what describes the body.
+fn passed_on(head: &http::response::Parts, body: Either<Full<Bytes>, Relayed>) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = head.status;
+    for name in PASSED_ON {
+        if let Some(value) = head.headers.get(name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+    answer.headers_mut().insert(UPSTREAM, HeaderValue::from_static("answered"));
+    answer
 }
 
 /// An answer of our own in the venue's shape, with the headers that say so.

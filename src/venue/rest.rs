@@ -234,6 +234,12 @@ pub trait Rest: Sync {
     fn answer(&self, _request: &RestRequest, _given: Given<'_>) -> RestAnswer {
         self.refuse(Unanswered::Refused(Refusal::Unknown))
     }
+
+    /// What of the exchange's answer a client gets that may use these trading accounts alone: asked only about a client
+    /// that is limited so, with the whole body. `None`: the body as it is.
+    fn narrow(&self, _request: &RestRequest, _body: &[u8], _allowed: &[u64]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 impl RestRequest {
