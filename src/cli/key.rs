@@ -114,6 +114,8 @@ fn json(whose: &LocalKeyFor, generation: u32, pair: &LocalKey) -> String {
 struct Words {
     public: &'static str,
     secret: &'static str,
+    /// What the bot has at present.
+    own: &'static str,
     example: &'static str,
 }
 
@@ -121,21 +123,24 @@ impl Words {
     /// Where everything hangs on a bearer token, bots buy one with a user name and a key.
     fn of(venue: &dyn venue::Venue) -> Self {
         match venue.bearer() {
-            Some(_) => Self { public: "user name", secret: "key", example: "" },
-            None => {
-                Self { public: "key", secret: "secret", example: ", as in ccxt's {'apiKey': key, 'secret': secret}" }
-            }
+            Some(_) => Self { public: "user name", secret: "key", own: "user name and key", example: "" },
+            None => Self {
+                public: "key",
+                secret: "secret",
+                own: "keys",
+                example: ", as in ccxt's {'apiKey': key, 'secret': secret}",
+            },
         }
     }
 }
 
 fn explain(whose: &LocalKeyFor, pair: &LocalKey) {
-    let Words { public, secret, example } = Words::of(whose.venue);
+    let Words { public, secret, own, example } = Words::of(whose.venue);
     let width = public.len().max(secret.len());
     super::say(format_args!("{public:width$}  {}", pair.api_key));
     super::say(format_args!("{secret:width$}  {}", String::from_utf8_lossy(pair.secret.expose())));
     super::say(format_args!(
-        "\nGive both to {} in place of its own for {}{example}, and point it\n\
+        "\nGive both to {} in place of its {own} for {}{example}, and point it\n\
          at this proxy. They are worth nothing anywhere else, and good for {} alone.",
         whose.client,
         whose.venue.name(),

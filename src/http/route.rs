@@ -132,13 +132,13 @@ fn pick(
     Ok(Route { venue, endpoint, manner: Manner::Native })
 }
 
-/// The only REST API, whatever the path below it; of several, the one that the path is of.
-fn rest_door(
-    mut doors: impl Iterator<Item = &'static Endpoint> + Clone,
-    path: &str,
-) -> Option<&'static Endpoint> {
-    let is_only = doors.clone().count() == 1;
-    doors.find(|door| is_only || is_below(door.path, path))
+/// The REST API, whatever the path below it; of several with paths of their own, the one that the path is of.
+fn rest_door(mut doors: impl Iterator<Item = &'static Endpoint> + Clone, path: &str) -> Option<&'static Endpoint> {
+    let first = doors.clone().next()?;
+    if doors.clone().all(|door| door.path == first.path) {
+        return Some(first);
+    }
+    doors.find(|door| is_below(door.path, path))
 }
 
 /// True for `/api` and what stands below it, in whatever case: there are exchanges that do not tell them apart, and the

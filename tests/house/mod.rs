@@ -369,7 +369,7 @@ pub struct Told {
 }
 
 impl Told {
-    fn read(answer: &[u8]) -> Self {
+    pub fn read(answer: &[u8]) -> Self {
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("no whole head came");
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let headers: Vec<(String, String)> = head

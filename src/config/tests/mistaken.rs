@@ -129,6 +129,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[clients.local_keys]\nmaster = { file = 'm' }\ngenerations = { bot_a = 2 }\n[clients.mtls]",
         "clients.local_keys.generations.bot_a",
     ),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'm' }\nbearer_lifetime = '32d'\n[clients.mtls]",
+        "clients.local_keys.bearer_lifetime",
+    ),
     // [accounts].
     ("venue = \"kraken\"", "", "accounts.kraken_main.venue"),
     ("venue = \"kraken\"", "venue = 'hunter2-canary'", "accounts.kraken_main.venue"),
