@@ -168,9 +168,8 @@ mod tests {
     #[test]
     fn a_header_shows_a_placeholder_or_a_token_for_us() {
         let shown = |value: &'static str, bearer: Option<&dyn Bearer>| {
-            let headers = [("authorization", value)].map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            });
+            let headers = [("authorization", value)]
+                .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
             let shown = in_header(&headers.into_iter().collect(), bearer).map_err(|bad| bad.slug)?;
             Ok::<_, &str>((shown.jwt.is_some(), shown.placeholder.is_some()))
         };

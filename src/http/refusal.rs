@@ -79,3 +79,19 @@ impl Refusal {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Body as _;
+
+    #[test]
+    fn no_length_of_a_refusal_looks_like_a_status() {
+        for length in 0..1200 {
+            let refusal = Refusal { status: StatusCode::UNAUTHORIZED, slug: "bad", advice: "x".repeat(length) };
+            let Either::Left(text) = refusal.into_answer().into_body() else { panic!("a refusal is a text of ours") };
+            let bytes = text.size_hint().exact().expect("is known");
+            assert!(!bytes.to_string().contains("101"), "{bytes}");
+        }
+    }
+}

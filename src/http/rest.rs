@@ -22,10 +22,10 @@ use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSen
 use crate::upstream::{AnswerBody, CutShort, Fate, Silence};
 use crate::venue::rest::{Given, Handling, Local, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
 use crate::venue::{ClientLogin, Refusal as Why, Route, SignedRequest};
+use bytes::Bytes;
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;

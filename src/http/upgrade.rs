@@ -8,8 +8,8 @@ use super::bearer::{Others, in_header, in_query};
 use super::refusal::Refusal;
 use super::{Answer, Connection, Door, account_wish, authenticate, head, principal};
 use crate::fresh::UnixMillis;
-use crate::identity::{Principal, Proof};
 use crate::identity::budget::{Source, Unproved};
+use crate::identity::{Principal, Proof};
 use crate::names::{AccountName, SessionId};
 use crate::policy::Permit;
 use crate::relay::{self, ClientSocket, Dialled, House, NotDialled};
@@ -95,7 +95,8 @@ async fn who(
     proved: Option<Principal>,
     shown: impl Iterator<Item = ClientLogin>,
 ) -> Result<Shown, Refusal> {
-    const MISMATCH: &str = "certificate and tokens, in the header and in the query, have to be of one client and account";
+    const MISMATCH: &str =
+        "certificate and tokens, in the header and in the query, have to be of one client and account";
     let (house, venue) = (&door.house, route.venue.name());
     let mut found = Shown { who: None, account: None };
     for login in shown {

@@ -81,7 +81,13 @@ impl Minting for Desk {
     fn request(&self, signer: &Signer, _nonce: Nonce) -> SignedRequest {
         let secret = String::from_utf8_lossy(signer.danger_expose_secret());
         let body = format!(r#"{{"user":"{}","key":"{secret}"}}"#, signer.expose_api_key());
-        SignedRequest { endpoint: "rest", method: "POST", path: "/api/login".to_owned(), headers: vec![], body: body.into() }
+        SignedRequest {
+            endpoint: "rest",
+            method: "POST",
+            path: "/api/login".to_owned(),
+            headers: vec![],
+            body: body.into(),
+        }
     }
 
     fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted> {

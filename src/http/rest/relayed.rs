@@ -100,11 +100,7 @@ pub(in crate::http) struct Relayed {
 
 impl Relayed {
     /// Reads a short body whole, and the start of a long one.
-    pub(super) async fn begin(
-        body: AnswerBody,
-        scrub: Scrub,
-        judge: Option<Judge>,
-    ) -> Result<Begun, CutShort> {
+    pub(super) async fn begin(body: AnswerBody, scrub: Scrub, judge: Option<Judge>) -> Result<Begun, CutShort> {
         let mut relayed = Self { body, scrub, judge, held: BytesMut::new(), is_over: false };
         while relayed.held.len() <= SHORT_BYTES_MAX {
             match relayed.body.frame().await {

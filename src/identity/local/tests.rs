@@ -422,7 +422,12 @@ fn a_secret_of_one_run_is_known_again_and_nothing_else_is() {
     assert!(!other.is_run_secret(secret.expose()));
 }
 
-fn show_bare(local: LocalKeys, venue: &'static str, api_key: &str, secret: &Secret) -> Result<Principal, NotAuthenticated> {
+fn show_bare(
+    local: LocalKeys,
+    venue: &'static str,
+    api_key: &str,
+    secret: &Secret,
+) -> Result<Principal, NotAuthenticated> {
     let shown = ClientLogin::Key { api_key: api_key.to_owned(), secret: secret.clone() };
     authenticate(&Proof::shown_at(venue, shown), NOW, &trusted(local))
 }
@@ -449,7 +454,10 @@ fn a_key_that_is_shown_with_anything_else_proves_nothing() {
         assert_eq!(refused, NotAuthenticated::Signature);
     }
     let foreign = show_bare(local(), "bitfinex", "a key of the exchange", &pair.secret).expect_err("not ours");
-    assert_eq!((foreign, foreign.reason()), (NotAuthenticated::ForeignKey(KeyHash::of("a key of the exchange")), "foreign_key"));
+    assert_eq!(
+        (foreign, foreign.reason()),
+        (NotAuthenticated::ForeignKey(KeyHash::of("a key of the exchange")), "foreign_key")
+    );
     let elsewhere = show_bare(local(), "kraken", &pair.api_key, &pair.secret).expect_err("not there");
     assert_eq!(elsewhere, NotAuthenticated::KeyOfOtherVenue(KeyHash::of(&pair.api_key)));
     let raised = local();
@@ -474,7 +482,8 @@ fn whose_a_bare_key_is_is_told_by_its_public_half() {
 fn a_placeholder_that_was_given_up_is_refused_and_no_other_one_is() {
     let local = local();
     let who = jwt_principal(u64::MAX / 2, None);
-    let buy = |id| local.issue_placeholder(&who, &account("kraken_main"), venue("kraken"), [id; 16], NOW).expect("sold").text;
+    let buy =
+        |id| local.issue_placeholder(&who, &account("kraken_main"), venue("kraken"), [id; 16], NOW).expect("sold").text;
     let (one, other) = (buy(1), buy(2));
     assert!(local.log_out("bitfinex", &one, NOW).is_err(), "not its venue");
     assert!(redeem(&local, "kraken", &one).is_ok());
