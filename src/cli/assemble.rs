@@ -493,6 +493,7 @@ fn http_limits(config: &Config) -> http::Limits {
         request_body: limits.request_body,
         request_body_bytes_max: limits.request_body_bytes_max,
         answer: answer_limits(config),
+        order_wait: limits.order_wait,
         order_connection_idle: limits.order_connection_idle,
     }
 }

@@ -57,6 +57,9 @@ pub struct Limits {
     pub request_body_bytes_max: usize,
     /// How long and how large an exchange's answer may be to a request that needs no nonce.
     pub answer: AnswerLimits,
+    /// How long an order that needs no nonce may wait for its token and its connection: the price that it was made for
+    /// is gone by then.
+    pub order_wait: Duration,
     /// How long a connection may have been idle to carry an order or cancel that needs no nonce: an exchange may be
     /// about to close it.
     pub order_connection_idle: Duration,
@@ -72,6 +75,7 @@ impl Default for Limits {
             request_body: Duration::from_secs(30),
             request_body_bytes_max: 1024 * 1024,
             answer: AnswerLimits::default(),
+            order_wait: Duration::from_secs(2),
             order_connection_idle: Duration::from_secs(10),
         }
     }

@@ -30,6 +30,7 @@ use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use relayed::Judge;
@@ -222,18 +223,20 @@ impl Asked<'_> {
 
     /// Sends a public request on, without any credential.
     async fn pass(&self, permit: Permit, reading: RestReading) -> Answer {
-        match self.send(&permit, &self.rest.pass(&self.request), Class::Read).await {
+        match self.send(&permit, &self.rest.pass(&self.request), Class::Read, None).await {
             Ok(response) => self.relay(response, Scrub::default(), None).await,
             Err(why) => self.not_answered(reading.operation, permit.client(), why),
         }
     }
 
-    /// Sends a request that carries no nonce, over a connection that is as fresh as its class asks for.
+    /// Sends a request that carries no nonce, over a connection that is as fresh as its class asks for. It is not sent
+    /// any more where there is none by the moment `give_up_at`.
     async fn send(
         &self,
         permit: &Permit,
         written: &SignedRequest,
         class: Class,
+        give_up_at: Option<Instant>,
     ) -> Result<Response<AnswerBody>, NotAnswered> {
         let (house, limits) = (&self.door.house, &self.door.limits);
         let approach = house.upstream.approach_for(permit, house.door(&self.route)).map_err(NotSent::NotReached)?;
@@ -247,7 +250,12 @@ impl Asked<'_> {
         }
         // A kept connection may turn out to be dead before anything is written; a fresh one is tried then, once.
         for _ in 0..2 {
-            let connection = approach.clone().connect_within(idle_max).await.map_err(NotSent::NotReached)?;
+            let connecting = approach.clone().connect_within(idle_max);
+            let connected = match give_up_at {
+                Some(moment) => timeout_at(moment, connecting).await.map_err(|_| NotSent::WaitedTooLong)?,
+                None => connecting.await,
+            };
+            let connection = connected.map_err(NotSent::NotReached)?;
             let request = written.to_http().map_err(|_| NotSent::Unwritable)?;
             match connection.send(request.map(Full::new), &limits.answer).await {
                 Fate::Answered(response) => return Ok(*response),

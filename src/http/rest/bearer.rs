@@ -13,13 +13,14 @@ use crate::policy::Permit;
 use crate::scope::Act;
 use crate::secret::Secret;
 use crate::session::Scrub;
-use crate::supply::account::Account;
+use crate::supply::account::{Account, Class};
 use crate::upstream::{AnswerBody, CutShort};
 use crate::venue::rest::{Given, RestReading, Unanswered};
 use crate::venue::{ClientLogin, LoginOutcome, Refusal as Why};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Relayed;
@@ -38,9 +39,12 @@ impl Asked<'_> {
             return self.refuse(Why::NotAuthenticated, reading.operation, None);
         };
         let only_reads = reading.acts.iter().all(|act| matches!(act, Act::Read | Act::Public));
+        let class = class(reading.acts);
+        let wait = if class == Class::Order { self.door.limits.order_wait } else { house.limits.supply_timeout };
+        let give_up_at = (class == Class::Order).then(|| Instant::now() + wait);
         let mut refused = None;
         loop {
-            let token = match account.token(refused, house.limits.supply_timeout).await {
+            let token = match account.token(refused, wait).await {
                 Ok(token) => token,
                 Err(why) => {
                     warn!(client = %permit.client(), account = %account.name(), %why, "no token for a request");
@@ -49,7 +53,7 @@ impl Asked<'_> {
                 }
             };
             let borne = self.rest.bear(&self.request, reading, &token.secret);
-            let response = match self.send(permit, &borne, class(reading.acts)).await {
+            let response = match self.send(permit, &borne, class, give_up_at).await {
                 Ok(response) => response,
                 Err(why) => return self.not_answered(reading.operation, permit.client(), why),
             };

@@ -58,7 +58,7 @@ pub(super) enum Begun {
     /// It is short, and scrubbed.
     Whole(Bytes),
     /// It is long.
-    Coming(Relayed),
+    Coming(Box<Relayed>),
 }
 
 impl Begun {
@@ -83,7 +83,7 @@ impl Begun {
     pub(super) fn into_body(self) -> Either<Full<Bytes>, Relayed> {
         match self {
             Self::Whole(body) => Either::Left(Full::new(body)),
-            Self::Coming(relayed) => Either::Right(relayed),
+            Self::Coming(relayed) => Either::Right(*relayed),
         }
     }
 }
@@ -116,7 +116,7 @@ impl Relayed {
                 }
             }
         }
-        Ok(Begun::Coming(relayed))
+        Ok(Begun::Coming(Box::new(relayed)))
     }
 
     fn take(&mut self, data: &[u8]) {
