@@ -141,6 +141,7 @@ impl Stage {
             venues: Vec::new(),
             scope: [Right::Read, Right::Trade].into_iter().collect(),
             max_sessions: 1,
+            sub_accounts: None,
         };
         let policy = Arc::new(Policy::new(vec![grant], BTreeMap::from([(desk.account.clone(), venue.name())])));
         let permit = policy.authorize(&desk.who, &route, None).expect("the grant fits");

@@ -119,6 +119,8 @@ pub struct Grant {
     pub scope: Scope,
     /// How many sessions one client name may have at a time.
     pub max_sessions: u32,
+    /// The trading accounts behind the account's keys that they may touch, where the venue has such. `None`: all.
+    pub sub_accounts: Option<Vec<u64>>,
 }
 
 /// All grants, and how many sessions each client has.
@@ -156,6 +158,7 @@ pub struct Permit {
     account: Option<AccountName>,
     venue: &'static str,
     scope: Scope,
+    sub_accounts: Option<Vec<u64>>,
     ends_at: Option<UnixMillis>,
     generation: Option<u32>,
     _seat: Option<Seat>,
@@ -222,6 +225,10 @@ impl Policy {
             return Err(Denied::NotThatAccount);
         }
         let terms = self.terms(who.name(), who.method(), who.scope(), route, wish)?;
+        if terms.sub_accounts != permit.sub_accounts {
+            // What the session has been told to keep from its client would no longer be what it has to.
+            return Err(Denied::NotThatAccount);
+        }
         permit.method = who.method();
         permit.scope = terms.scope;
         permit.ends_at = who.ends_at();
@@ -264,7 +271,8 @@ impl Policy {
         let granted: Scope = applying.iter().flat_map(|grant| grant.scope.iter()).collect();
         let may = if account.is_some() { granted } else { granted.intersect(Scope::PUBLIC) };
         let asked = asked.unwrap_or_else(|| Right::ALL.into_iter().collect());
-        Ok(Terms { account: account.cloned(), scope: may.intersect(asked).with(Right::Public), max_sessions })
+        let scope = may.intersect(asked).with(Right::Public);
+        Ok(Terms { account: account.cloned(), scope, max_sessions, sub_accounts: shared_by(&applying) })
     }
 
     /// Refuses a local key or placeholder that was good when it was shown, and no longer is: its client's generation was
@@ -281,7 +289,7 @@ impl Policy {
             return false;
         }
         self.terms(&permit.client, permit.method, None, route, Wish::same_as(permit))
-            .is_ok_and(|terms| permit.scope.iter().all(|right| terms.scope.holds(right)))
+            .is_ok_and(|terms| permit.scope.iter().all(|right| terms.scope.holds(right)) && terms.reach_all_of(permit))
     }
 
     /// True if a client that proves nothing may use the route for public data.
@@ -304,6 +312,7 @@ impl Permit {
             account: terms.account,
             venue: route.venue.name(),
             scope: terms.scope,
+            sub_accounts: terms.sub_accounts,
             ends_at: who.ends_at(),
             generation: who.generation(),
             _seat: seat,
@@ -333,6 +342,17 @@ impl Permit {
     /// What the client may do.
     pub fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// The trading accounts behind the account's keys that the client may touch. `None`: all of them.
+    pub fn sub_accounts(&self) -> Option<&[u64]> {
+        self.sub_accounts.as_deref()
+    }
+
+    /// The first of these trading accounts that the client may not touch. `None`: it may touch all.
+    pub fn lacks_sub_account(&self, named: &[u64]) -> Option<u64> {
+        let allowed = self.sub_accounts.as_ref()?;
+        named.iter().copied().find(|id| !allowed.contains(id))
     }
 
     /// When the proof behind it ends.
@@ -382,6 +402,29 @@ struct Terms {
     account: Option<AccountName>,
     scope: Scope,
     max_sessions: u32,
+    sub_accounts: Option<Vec<u64>>,
+}
+
+impl Terms {
+    /// True if every trading account of a permit is among these.
+    fn reach_all_of(&self, permit: &Permit) -> bool {
+        match (&self.sub_accounts, &permit.sub_accounts) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(allowed), Some(used)) => used.iter().all(|id| allowed.contains(id)),
+        }
+    }
+}
+
+/// The trading accounts that all of these grants leave open. What one grant limits, another one to the same client does
+/// not open again: its scope may be meant for fewer of them.
+fn shared_by(grants: &[&Grant]) -> Option<Vec<u64>> {
+    let mut limits = grants.iter().filter_map(|grant| grant.sub_accounts.as_ref());
+    let mut shared = limits.next()?.clone();
+    for limit in limits {
+        shared.retain(|id| limit.contains(id));
+    }
+    Some(shared)
 }
 
 /// How many sessions each client has, counted from permit to the end of the session.

@@ -106,7 +106,9 @@ async fn without_the_lane_the_same_load_is_refused_for_its_nonces() {
             for round in 0..4 {
                 let mut connection = desk
                     .upstream
-                    .connect_for(&desk.permit(&client(number)), desk.door(), false)
+                    .public_approach_for(&desk.permit(&client(number)), desk.door())
+                    .expect("a way")
+                    .connect(Some(Duration::MAX))
                     .await
                     .expect("a connection");
                 connection.ready().await.expect("it is open");
@@ -278,14 +280,16 @@ async fn a_second_attempt_gets_a_connection_that_was_never_idle() {
     let exchange = Exchange::open(0).await;
     let desk = Desk::at(&exchange, Setup::default());
     let permit = desk.permit("bot-0");
-    let connect = |must_be_new| desk.upstream.connect_for(&permit, desk.door(), must_be_new);
+    let approach = desk.upstream.public_approach_for(&permit, desk.door()).unwrap();
+    let connect = |idle_max| approach.clone().connect(idle_max);
     let time = http::Request::get("/0/public/Time").body(http_body_util::Full::default()).unwrap();
-    let Fate::Answered(answer) = connect(false).await.unwrap().send(time, &AnswerLimits::default()).await else {
+    let Fate::Answered(answer) = connect(Some(Duration::MAX)).await.unwrap().send(time, &AnswerLimits::default()).await
+    else {
         panic!("no answer");
     };
     read_whole(*answer, usize::MAX).await.expect("a whole answer");
-    assert!(!connect(true).await.unwrap().has_served(), "it may be as dead as the first one");
-    assert!(connect(false).await.unwrap().has_served(), "nothing was kept: this proves nothing");
+    assert!(!connect(None).await.unwrap().has_served(), "it may be as dead as the first one");
+    assert!(connect(Some(Duration::MAX)).await.unwrap().has_served(), "nothing was kept: this proves nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

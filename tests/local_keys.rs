@@ -285,6 +285,7 @@ fn grant(client: &str, what: &str, scope: &[Right]) -> Grant {
         venues: Vec::new(),
         scope: scope.iter().copied().collect(),
         max_sessions: 8,
+        sub_accounts: None,
     }
 }
 

@@ -203,6 +203,7 @@ impl Stage {
             venues: vec![venue],
             scope: self.scope,
             max_sessions: 1,
+            sub_accounts: None,
         };
         let anybody = Grant {
             client: ClientPattern::parse("anonymous").expect("a pattern"),
@@ -210,6 +211,7 @@ impl Stage {
             venues: vec![venue],
             scope: Scope::PUBLIC,
             max_sessions: 1,
+            sub_accounts: None,
         };
         let grants = if self.is_open_to_anybody { vec![grant, anybody] } else { vec![grant] };
         let accounts = BTreeMap::from([(account, venue)]);

@@ -61,6 +61,7 @@ pub fn read(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Confi
         name: venue.name(),
         secret: venue.secret_format(),
         endpoints: venue.endpoints(),
+        has_sub_accounts: venue.has_sub_accounts(),
     };
     let venues: Vec<VenueRow> = venue::VENUES.iter().map(|(venue, _)| row(*venue)).collect();
     let known = Known {
@@ -214,7 +215,8 @@ pub(super) fn grants(config: &Config) -> Result<Vec<Grant>, Exit> {
             Reach::Account(account) => (Some(account.clone()), Vec::new()),
             Reach::Venues(venues) => (None, venues.clone()),
         };
-        Ok(Grant { client, account, venues, scope: grant.scope, max_sessions: grant.max_sessions })
+        let (scope, max_sessions) = (grant.scope, grant.max_sessions);
+        Ok(Grant { client, account, venues, scope, max_sessions, sub_accounts: grant.trading_accounts.clone() })
     };
     let mut grants = config.grants.iter().map(grant).collect::<Result<Vec<_>, _>>()?;
     if config.listen.unsafe_no_auth {
@@ -224,6 +226,7 @@ pub(super) fn grants(config: &Config) -> Result<Vec<Grant>, Exit> {
             venues: Vec::new(),
             scope: [crate::scope::Right::Read, crate::scope::Right::Trade].into_iter().collect(),
             max_sessions: u32::MAX,
+            sub_accounts: None,
         });
         grants.extend(everything);
     }
@@ -491,6 +494,8 @@ fn http_limits(config: &Config) -> http::Limits {
         request_body: limits.request_body,
         request_body_bytes_max: limits.request_body_bytes_max,
         answer: answer_limits(config),
+        order_wait: limits.order_wait,
+        order_connection_idle: limits.order_connection_idle,
     }
 }
 

@@ -10,9 +10,9 @@ use std::io::Write as _;
 
 /// Print the local key of a client, for a bot that nobody changes
 ///
-/// A key pair in the exchange's own format. Give it to the bot in place of the exchange's keys and point the bot at this
-/// proxy: it signs as ever, the proxy verifies, and signs anew with the real key. It is worth nothing anywhere else, and
-/// needs a grant:
+/// A key pair in the exchange's own format; a user name and a key, where bots log in with those. Give it to the bot in
+/// place of the exchange's and point the bot at this proxy: it signs or logs in as ever, the proxy verifies, and does the
+/// same anew with the real key. It is worth nothing anywhere else, and needs a grant:
 ///   [[grants]]
 ///   client = "key:bot-a"
 ///   account = "kraken_main"
@@ -33,7 +33,8 @@ pub(super) struct KeyArgs {
     #[arg(long, value_name = "ACCOUNT")]
     account: String,
 
-    /// Print one JSON object: client, account, venue, generation, key, secret
+    /// Print one JSON object: client, account, venue, generation, key, secret; where bots log in with a user name and a
+    /// key, user_name and key in place of the two
     #[arg(long)]
     json: bool,
 }
@@ -97,22 +98,49 @@ fn whose(config: &Config, client: ClientName, account: &str) -> Result<LocalKeyF
 }
 
 fn json(whose: &LocalKeyFor, generation: u32, pair: &LocalKey) -> String {
+    let Words { public, secret, .. } = Words::of(whose.venue);
     let object = serde_json::json!({
         "client": whose.client.as_str(),
         "account": whose.account.as_str(),
         "venue": whose.venue.name(),
         "generation": generation,
-        "key": pair.api_key,
-        "secret": String::from_utf8_lossy(pair.secret.expose()),
+        public.replace(' ', "_"): pair.api_key,
+        secret: String::from_utf8_lossy(pair.secret.expose()),
     });
     object.to_string()
 }
 
+/// What the two halves of a key pair are called at a venue, and by its libraries.
+struct Words {
+    public: &'static str,
+    secret: &'static str,
+    /// What the bot has at present.
+    own: &'static str,
+    example: &'static str,
+}
+
+impl Words {
+    /// Where everything hangs on a bearer token, bots buy one with a user name and a key.
+    fn of(venue: &dyn venue::Venue) -> Self {
+        match venue.bearer() {
+            Some(_) => Self { public: "user name", secret: "key", own: "user name and key", example: "" },
+            None => Self {
+                public: "key",
+                secret: "secret",
+                own: "keys",
+                example: ", as in ccxt's {'apiKey': key, 'secret': secret}",
+            },
+        }
+    }
+}
+
 fn explain(whose: &LocalKeyFor, pair: &LocalKey) {
-    super::say(format_args!("key     {}", pair.api_key));
-    super::say(format_args!("secret  {}", String::from_utf8_lossy(pair.secret.expose())));
+    let Words { public, secret, own, example } = Words::of(whose.venue);
+    let width = public.len().max(secret.len());
+    super::say(format_args!("{public:width$}  {}", pair.api_key));
+    super::say(format_args!("{secret:width$}  {}", String::from_utf8_lossy(pair.secret.expose())));
     super::say(format_args!(
-        "\nGive both to {} in place of its keys for {}, as in ccxt's {{'apiKey': key, 'secret': secret}}, and point it\n\
+        "\nGive both to {} in place of its {own} for {}{example}, and point it\n\
          at this proxy. They are worth nothing anywhere else, and good for {} alone.",
         whose.client,
         whose.venue.name(),

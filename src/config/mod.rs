@@ -73,6 +73,8 @@ pub struct VenueRow {
     pub secret: Option<SecretFormat>,
     /// Its doors, which a port may name.
     pub endpoints: &'static [Endpoint],
+    /// True if one set of keys leads to several trading accounts, to which a grant may be narrowed.
+    pub has_sub_accounts: bool,
 }
 
 /// A configuration without mistakes. Paths are complete: relative ones start at [`Config::base`].
@@ -210,6 +212,8 @@ pub struct LocalKeys {
     pub generations: BTreeMap<ClientName, u32>,
     /// The longest that a placeholder may live.
     pub placeholder_lifetime: Duration,
+    /// The same at venues of bearer tokens, whose bots buy one at their start and show it for as long as they run.
+    pub bearer_lifetime: Duration,
 }
 
 /// `[accounts.<name>]`: one set of keys at one venue.
@@ -303,6 +307,8 @@ pub struct Grant {
     pub reach: Reach,
     /// Which acts.
     pub scope: Scope,
+    /// The trading accounts to which it is narrowed. `None`: all behind the account's keys.
+    pub trading_accounts: Option<Vec<u64>>,
     /// How many sessions each client may have at a time.
     pub max_sessions: u32,
 }

@@ -102,6 +102,7 @@ pub(super) struct RawLocalKeys {
     pub(super) master: Option<RawReference>,
     pub(super) generations: BTreeMap<String, u64>,
     pub(super) placeholder_lifetime: Option<String>,
+    pub(super) bearer_lifetime: Option<String>,
 }
 
 #[derive(serde::Deserialize, Default)]
@@ -134,6 +135,7 @@ pub(super) struct RawGrant {
     pub(super) account: Option<String>,
     pub(super) venues: Option<Vec<String>>,
     pub(super) scope: Option<Vec<String>>,
+    pub(super) trading_accounts: Option<Vec<u64>>,
     pub(super) max_sessions: Option<u64>,
 }
 

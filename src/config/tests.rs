@@ -40,9 +40,9 @@ scope = ["public"]
 "#;
 
 const VENUES: [VenueRow; 3] = [
-    VenueRow { name: "kraken", secret: Some(SecretFormat::Base64), endpoints: DOORS },
-    VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text), endpoints: DOORS },
-    VenueRow { name: "plain", secret: None, endpoints: &[] },
+    VenueRow { name: "kraken", secret: Some(SecretFormat::Base64), endpoints: DOORS, has_sub_accounts: false },
+    VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text), endpoints: DOORS, has_sub_accounts: true },
+    VenueRow { name: "plain", secret: None, endpoints: &[], has_sub_accounts: false },
 ];
 
 const DOORS: &[Endpoint] = &[door("private"), door("public")];

@@ -58,12 +58,12 @@ pub(super) fn check(parts: &Parts, origins: &[String]) -> Result<String, BadHead
 pub(super) const METHOD: BadHead =
     bad(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET for sockets, GET and POST for requests");
 
-/// Checks what holds for every upgrade.
-pub(super) fn check_upgrade(parts: &Parts) -> Result<(), BadHead> {
+/// Checks what holds for every upgrade. `has_query`: the venue's own protocol has one, which somebody else reads.
+pub(super) fn check_upgrade(parts: &Parts, has_query: bool) -> Result<(), BadHead> {
     if parts.method != Method::GET {
         return Err(METHOD);
     }
-    if parts.uri.query().is_some() {
+    if parts.uri.query().is_some() && !has_query {
         return Err(bad(
             StatusCode::BAD_REQUEST,
             "query_not_allowed",
@@ -263,11 +263,12 @@ mod tests {
     #[test]
     fn an_upgrade_is_a_get_and_has_no_query() {
         let upgraded = |edit: fn(http::request::Builder) -> http::request::Builder| {
-            check_upgrade(&parts(edit)).map_err(|bad| bad.slug)
+            check_upgrade(&parts(edit), false).map_err(|bad| bad.slug)
         };
         assert!(upgraded(|it| it).is_ok());
         assert_eq!(upgraded(|it| it.method("POST")), Err("method_not_allowed"));
         assert_eq!(upgraded(|it| it.uri("/kraken/v2?token=x")), Err("query_not_allowed"));
+        assert!(check_upgrade(&parts(|it| it.uri("/hubs/user?token=x")), true).is_ok());
     }
 
     #[test]

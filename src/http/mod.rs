@@ -1,6 +1,7 @@
 //! Reads a request, finds its route and proof, and answers it: by an upgrade to a session, or by the exchange's answer
 //! to the same request signed anew. The one place where HTTP statuses are chosen.
 
+mod bearer;
 mod head;
 mod refusal;
 mod rest;
@@ -60,6 +61,12 @@ pub struct Limits {
     pub request_body_bytes_max: usize,
     /// How long and how large an exchange's answer may be to a request that needs no nonce.
     pub answer: AnswerLimits,
+    /// How long an order that needs no nonce may wait for its token and its connection: the price that it was made for
+    /// is gone by then.
+    pub order_wait: Duration,
+    /// How long a connection may have been idle to carry an order or cancel that needs no nonce: an exchange may be
+    /// about to close it.
+    pub order_connection_idle: Duration,
 }
 
 impl Default for Limits {
@@ -72,6 +79,8 @@ impl Default for Limits {
             request_body: Duration::from_secs(30),
             request_body_bytes_max: 1024 * 1024,
             answer: AnswerLimits::default(),
+            order_wait: Duration::from_secs(2),
+            order_connection_idle: Duration::from_secs(10),
         }
     }
 }

@@ -3,37 +3,31 @@
 //! Refused before anything is sent, a request is answered as the venue itself would refuse it, so that the bot's
 //! library understands; headers say that Countersign spoke, and whether anything was sent.
 
+mod bearer;
 mod relayed;
+mod send;
+mod told;
+mod who;
 
-use super::refusal::{REASON, Refusal, UPSTREAM};
+use super::bearer::{Others, in_header, in_query, none_in_query};
+use super::refusal::Refusal;
 use super::{Answer, Connection, Door, account_wish, head, principal};
-use crate::credential::Signer;
-use crate::fault;
-use crate::identity::local::Owner;
-use crate::identity::{Method, NotAuthenticated, Principal, Proof};
-use crate::names::{AccountName, ClientName};
+use crate::identity::Principal;
+use crate::names::AccountName;
 use crate::policy::{Denied, Permit, Policy};
-use crate::relay::end_of;
-use crate::scope::{Act, Acts};
-use crate::session::{End, Scrub};
-use crate::supply::account::{Account, Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
-use crate::upstream::{AnswerBody, Fate, NotOpened, Silence};
-use crate::venue::rest::{Given, Handling, Local, Rest, RestAnswer, RestReading, RestRequest, Unanswered};
-use crate::venue::{Refusal as Why, Route};
-use http::header::{CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use crate::session::End;
+use crate::venue::rest::{Given, Handling, Local, Rest, RestReading, RestRequest, Unanswered};
+use crate::venue::{ClientLogin, Refusal as Why, Route};
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use std::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use relayed::Judge;
 pub(super) use relayed::Relayed;
-
-/// The headers of an exchange's answer that a client gets: what describes the body, and nothing that could be a cookie.
-const PASSED_ON: &[HeaderName] = &[CONTENT_TYPE, CONTENT_ENCODING, CONTENT_DISPOSITION, RETRY_AFTER];
+use told::own;
 
 /// From a route to the answer.
 pub(super) async fn answer(
@@ -46,12 +40,15 @@ pub(super) async fn answer(
     let Some(rest) = route.venue.rest() else { return Err(head::NO_UPGRADE.into()) };
     head::check_request(&parts, door.limits.request_body_bytes_max)?;
     let wish = account_wish(&parts.headers)?;
-    let bearer = head::bearer(&parts.headers)?.map(<[u8]>::to_vec);
-    let proved = principal(door, connection, bearer).await?;
+    let bearer = route.venue.bearer();
+    let shown = in_header(&parts.headers, bearer)?;
+    let in_url = bearer.map(|bearer| in_query(parts.uri.query(), bearer, Others::Any)).transpose()?.flatten();
+    let may_prove = shown.placeholder.is_some() || rest.may_prove(parts.uri.path(), &parts.headers);
+    let proved = principal(door, connection, shown.jwt).await?;
     // What can be refused is refused before its body is read, and before `100 Continue`.
     match &proved {
         Some(who) => drop(permit(&door.house.policy.borrow(), who, &route, wish.as_ref())?),
-        None if rest.may_prove(&parts.headers) || door.house.policy.borrow().admits_anonymous(&route) => {}
+        None if may_prove || door.house.policy.borrow().admits_anonymous(&route) => {}
         None => {
             let mut answer = own(&rest.refuse(NOBODY), Why::NotAuthenticated.slug(), "not-sent");
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -63,7 +60,7 @@ pub(super) async fn answer(
     // A body takes its time: what was true before it need not be true now.
     let policy = Arc::clone(&door.house.policy.borrow());
     let asked = Asked { door, connection, route, rest, policy, request, wish };
-    Ok(asked.answer(proved).await)
+    asked.answer(proved, shown.placeholder, in_url).await
 }
 
 /// A body that nobody is known to have sent may have so many bytes. A signed batch of orders has a few thousand.
@@ -126,17 +123,42 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn answer(self, proved: Option<Principal>) -> Answer {
+    /// `shown` is the placeholder in the request's head, `in_url` the one in its query.
+    async fn answer(
+        self,
+        proved: Option<Principal>,
+        shown: Option<ClientLogin>,
+        in_url: Option<ClientLogin>,
+    ) -> Result<Answer, Refusal> {
         let mut reading = match self.rest.read(&self.request) {
             Ok(reading) => reading,
-            Err(why) => return self.refuse(why, "", None),
+            Err(why) => return Ok(self.refuse(why, "", None)),
         };
+        let is_negotiation = reading.handling == Handling::Local(Local::Negotiate);
+        if !is_negotiation {
+            // Only what opens a socket has a token in its query, and asks for one with the same query before.
+            none_in_query(in_url.as_ref())?;
+        }
+        // What the body shows counts before the head: a bot that logs in anew may still send its old token.
+        reading.shown = reading.shown.take().or(shown).or(in_url);
+        Ok(if is_negotiation && proved.is_none() && reading.shown.is_none() {
+            self.negotiate()
+        } else {
+            self.answer_proved(proved, reading).await
+        })
+    }
+
+    async fn answer_proved(self, proved: Option<Principal>, mut reading: RestReading) -> Answer {
+        let shown = reading.shown.clone();
         let (who, owner) = match self.who(proved, &mut reading).await {
             Ok(found) => found,
             Err(why) => return self.refuse(why, reading.operation, None),
         };
         if who.ends_at().is_some_and(|end| end <= self.door.house.clock.now()) {
             return self.refuse(Why::NotAuthenticated, reading.operation, Some(&who));
+        }
+        if reading.handling == Handling::Local(Local::Negotiate) {
+            return self.negotiate();
         }
         let permit = match permit(&self.policy, &who, &self.route, self.wish.as_ref()) {
             Ok(permit) => permit,
@@ -153,42 +175,11 @@ impl Asked<'_> {
         }
         match reading.handling {
             Handling::Public => self.pass(permit, reading).await,
+            Handling::Bearer => self.bear(&permit, &reading).await,
             Handling::Local(Local::Token) => self.token(&who, &permit),
-            // No venue whose requests are read so is in the table.
-            Handling::Local(Local::Logout | Local::Negotiate) | Handling::Bearer => {
-                self.refuse(Why::Unknown, reading.operation, Some(&who))
-            }
+            Handling::Local(Local::Logout) => self.log_out(&permit, shown.as_ref()),
+            Handling::Local(Local::Negotiate) => self.negotiate(),
             Handling::Signed => self.countersign(permit, reading).await,
-        }
-    }
-
-    /// Who sends the request, and to whom we issued what it shows beside that. A proof that came with its head counts;
-    /// then what the venue's own protocol has as proof is a dummy, unless it is one of ours.
-    async fn who(
-        &self,
-        proved: Option<Principal>,
-        reading: &mut RestReading,
-    ) -> Result<(Principal, Option<Owner>), Why> {
-        let house = &self.door.house;
-        let venue = self.route.venue.name();
-        match (proved, reading.shown.take()) {
-            (Some(who), Some(shown)) if who.method() != Method::NoAuth => {
-                let owner = house.trusted.local().and_then(|local| local.owner(&shown, venue, house.clock.now()));
-                Ok((who, owner))
-            }
-            (Some(who), _) => Ok((who, None)),
-            (None, Some(shown)) => {
-                let proof = Proof::shown_at(venue, shown);
-                let outcome = house.authenticate(&proof, self.connection.source, self.connection.peer).await;
-                outcome.map(|who| (who, None)).map_err(|why| match why {
-                    NotAuthenticated::Replayed | NotAuthenticated::NonceTooOld => Why::Replayed,
-                    _ => Why::NotAuthenticated,
-                })
-            }
-            (None, None) if reading.handling == Handling::Public && self.policy.admits_anonymous(&self.route) => {
-                Ok((Principal::anonymous(), None))
-            }
-            (None, None) => Err(Why::NotAuthenticated),
         }
     }
 
@@ -215,211 +206,6 @@ impl Asked<'_> {
                 warn!(client = %who.name(), %account, %why, "no placeholder");
                 self.refuse(Why::NotAuthenticated, "", Some(who))
             }
-        }
-    }
-
-    /// Sends a public request on, without any credential.
-    async fn pass(&self, permit: Permit, reading: RestReading) -> Answer {
-        let house = &self.door.house;
-        let signed = self.rest.pass(&self.request);
-        let door = house.door(&self.route);
-        let mut last = NotOpened::Closed;
-        // A kept connection may turn out to be dead before anything is written; a new one is tried then, once.
-        for must_be_new in [false, true] {
-            let connection = match house.upstream.connect_for(&permit, door, must_be_new).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    last = error;
-                    break;
-                }
-            };
-            let Ok(request) = signed.to_http() else {
-                return self.refuse(Why::Malformed, reading.operation, None);
-            };
-            match connection.send(request.map(Full::new), &self.door.limits.answer).await {
-                Fate::Answered(response) => return self.relay(*response, self.scrub(), None).await,
-                Fate::Unsent(_) => {}
-                Fate::Unknown(silence) => return self.not_answered(reading.operation, permit.client(), silence.into()),
-            }
-        }
-        self.not_answered(reading.operation, permit.client(), NotSent::NotReached(last).into())
-    }
-
-    /// Signs the request anew and sends it, in the order of its account's nonces.
-    async fn countersign(&self, permit: Permit, reading: RestReading) -> Answer {
-        let house = &self.door.house;
-        let Some(account) = permit.account().and_then(|name| house.accounts.get(name)).cloned() else {
-            return self.refuse(Why::NotAuthenticated, reading.operation, None);
-        };
-        let who = permit.client().clone();
-        let reading = Arc::new(reading);
-        let call = Call {
-            permit,
-            endpoint: self.route.endpoint.name,
-            class: class(reading.acts),
-            subjects: reading.subjects.clone(),
-            sign: self.signing(&reading),
-            still_granted: self.still_granted(),
-        };
-        match account.call(call).await {
-            Ok(Answered { response, shown, verdict }) => {
-                let status = response.status().as_u16();
-                if reading.acts.iter().all(|act| act == Act::Read) {
-                    debug!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
-                } else {
-                    info!(client = %who, account = %account.name(), operation = reading.operation, status, "answered");
-                }
-                let scrub = account.secrets().chain(shown).collect();
-                self.relay(response, scrub, Some(verdict)).await
-            }
-            Err(why) => self.not_answered(reading.operation, &who, why),
-        }
-    }
-}
-
-// How answers are made.
-impl Asked<'_> {
-    /// What the lane calls when it is the request's turn.
-    fn signing(&self, reading: &Arc<RestReading>) -> Sign {
-        let (rest, request, reading) = (self.rest, Arc::clone(&self.request), Arc::clone(reading));
-        Arc::new(move |signer: &Signer, nonce| rest.sign(&request, &reading, signer, nonce))
-    }
-
-    /// What must not come back in the answer to a request without a credential: it could be any account's.
-    fn scrub(&self) -> Scrub {
-        let venue = self.route.venue.name();
-        let accounts = self.door.house.accounts.values().filter(|account| account.venue().name() == venue);
-        accounts.flat_map(Account::secrets).collect()
-    }
-
-    /// What the lane asks right before that.
-    fn still_granted(&self) -> StillGranted {
-        let (policy, route) = (self.door.house.policy.clone(), self.route);
-        Arc::new(move |permit| policy.borrow().still_grants(permit, &route))
-    }
-
-    /// Passes the exchange's answer on: whole, where it is short, else as it comes in.
-    async fn relay(&self, response: Response<AnswerBody>, scrub: Scrub, verdict: Option<Verdict>) -> Answer {
-        let (head, body) = response.into_parts();
-        if head.status.is_informational() {
-            // A switch of protocols that nobody asked for.
-            let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
-            return own(&told, "upstream_protocol_error", "answered");
-        }
-        let passed_on = passed_on(&head.headers, &scrub);
-        let judge = verdict.map(|verdict| Judge::new(self.rest, head.status, verdict));
-        let body = match Relayed::begin(body, scrub, judge).await {
-            Ok(body) => body,
-            Err(why) => {
-                warn!(peer = %self.connection.peer, %why, status = head.status.as_u16(), "answer cut short");
-                let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
-                return own(&told, "answer_incomplete", "answered");
-            }
-        };
-        let mut answer = Response::new(body);
-        *answer.status_mut() = head.status;
-        answer.headers_mut().extend(passed_on);
-        answer.headers_mut().insert(UPSTREAM, HeaderValue::from_static("answered"));
-        answer
-    }
-
-    /// Refuses the request as the venue would.
-    fn refuse(&self, why: Why, operation: &'static str, who: Option<&Principal>) -> Answer {
-        if let Some(kept_back) = self.door.refusals.line(Instant::now()) {
-            warn!(
-                peer = %self.connection.peer,
-                client = who.map(|who| who.name().as_str()),
-                route = ?self.route,
-                operation,
-                lacking = if let Why::NotPermitted(right) = why { Some(right.word()) } else { None },
-                reason = why.slug(),
-                kept_back,
-                "request refused"
-            );
-        }
-        own(&self.rest.refuse(Unanswered::Refused(why)), why.slug(), "not-sent")
-    }
-
-    fn not_answered(&self, operation: &'static str, client: &ClientName, why: NotAnswered) -> Answer {
-        warn!(%client, route = ?self.route, operation, %why, "request not answered");
-        own(&self.rest.refuse(why.unanswered()), slug(&why), why.word())
-    }
-}
-
-/// An answer of our own in the venue's shape, with the headers that say so.
-fn own(told: &RestAnswer, reason: &'static str, upstream: &'static str) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::from(told.body.clone())));
-    *answer.status_mut() = StatusCode::from_u16(told.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(UPSTREAM, HeaderValue::from_static(upstream));
-    if !reason.is_empty() {
-        headers.insert(REASON, HeaderValue::from_static(reason));
-    }
-    answer
-}
-
-/// What the lane takes a request for. Whatever does more than read or cancel waits no longer than an order: it must not
-/// be sent when nobody waits for it any more.
-fn class(acts: Acts) -> Class {
-    let only = |wanted: Act| acts.iter().all(|act| act == wanted || act == Act::Read || act == Act::Public);
-    if only(Act::Read) {
-        Class::Read
-    } else if only(Act::Cancel) {
-        Class::Cancel
-    } else if acts.iter().any(|act| matches!(act, Act::Transfer | Act::Admin)) {
-        Class::Other
-    } else {
-        Class::Order
-    }
-}
-
-/// The headers of the exchange's answer that a client gets. One with a secret in it describes nothing.
-fn passed_on(headers: &HeaderMap, scrub: &Scrub) -> Vec<(HeaderName, HeaderValue)> {
-    let described = PASSED_ON.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
-    described.filter(|(_, value)| !scrub.finds(value.as_bytes())).collect()
-}
-
-/// The word in the log and in the answer's header.
-fn slug(why: &NotAnswered) -> &'static str {
-    match why {
-        NotAnswered::NotSent(NotSent::Busy) => "busy",
-        NotAnswered::NotSent(NotSent::WaitedTooLong) => "waited_too_long",
-        NotAnswered::NotSent(NotSent::Withdrawn) => "withdrawn",
-        NotAnswered::NotSent(NotSent::Lane(_)) => "nonce_unavailable",
-        NotAnswered::NotSent(NotSent::NotReached(error)) => fault::slug(end_of(error)),
-        NotAnswered::NotSent(NotSent::ConnectionLost) => "upstream_unavailable",
-        NotAnswered::NotSent(NotSent::LeftAlone) => "upstream_auth_failed",
-        NotAnswered::NotSent(NotSent::Unwritable) => "malformed_message",
-        NotAnswered::NotSent(NotSent::NotPermitted) => "identity_not_mapped",
-        NotAnswered::NotSent(NotSent::NoLongerPermitted) => "no_longer_permitted",
-        NotAnswered::NotSent(NotSent::Closed) => "internal_error",
-        NotAnswered::MaybeSent(Silence::Lost) => "upstream_lost",
-        NotAnswered::MaybeSent(Silence::Late) => "upstream_timeout",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_moves_money_or_manages_keys_is_no_order_that_a_cancel_takes_back() {
-        let class = |acts: &[Act]| {
-            class(acts.iter().fold(Acts::default(), |mut all, act| {
-                all.add(*act);
-                all
-            }))
-        };
-        for (acts, wanted) in [
-            (&[Act::Read][..], Class::Read),
-            (&[Act::Cancel], Class::Cancel),
-            (&[Act::Order], Class::Order),
-            (&[Act::Order, Act::Cancel], Class::Order),
-            (&[Act::Transfer], Class::Other),
-            (&[Act::Admin], Class::Other),
-        ] {
-            assert_eq!(class(acts), wanted, "{acts:?}");
         }
     }
 }

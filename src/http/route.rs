@@ -67,8 +67,8 @@ impl Routes {
         self.venues.iter().flat_map(|venue| venue.endpoints()).any(|door| !host.is_empty() && door.host == host)
     }
 
-    /// Finds the endpoint: for an upgrade the socket with exactly this path, for a request the venue's REST API,
-    /// whatever the path below it. `host` is lower case and without port.
+    /// Finds the endpoint: for an upgrade the socket with exactly this path, for a request the venue's REST API, whatever
+    /// the path below it; where the venue has several, the one of the path. `host` is lower case and without port.
     ///
     /// Under names of ours there are sockets alone: client libraries drop the prefix that would tell one venue's
     /// requests from another's.
@@ -120,18 +120,34 @@ impl Routes {
 /// Picks one of a venue's doors for an unmodified bot.
 fn pick(
     venue: &'static dyn Venue,
-    mut doors: impl Iterator<Item = &'static Endpoint> + Clone,
+    doors: impl Iterator<Item = &'static Endpoint> + Clone,
     path: &str,
     is_upgrade: bool,
 ) -> Result<Route, NoRoute> {
     let socket = doors.clone().find(|door| door.kind == EndpointKind::Socket && is_path_of(door, path));
-    let rest = doors.find(|door| door.kind == EndpointKind::Rest);
+    let rest = rest_door(doors.filter(|door| door.kind == EndpointKind::Rest), path);
     let endpoint = match (is_upgrade, socket, rest) {
         (true, Some(door), _) | (false, _, Some(door)) => door,
         (false, Some(_), None) => return Err(NoRoute::NotUpgraded),
         (true, None, _) | (false, None, None) => return Err(NoRoute::Path),
     };
     Ok(Route { venue, endpoint, manner: Manner::Native })
+}
+
+/// The REST API, whatever the path below it; of several with paths of their own, the one that the path is of.
+fn rest_door(mut doors: impl Iterator<Item = &'static Endpoint> + Clone, path: &str) -> Option<&'static Endpoint> {
+    let first = doors.clone().next()?;
+    if doors.clone().all(|door| door.path == first.path) {
+        return Some(first);
+    }
+    doors.find(|door| is_below(door.path, path))
+}
+
+/// True for `/api` and what stands below it, in whatever case: there are exchanges that do not tell them apart, and the
+/// venue's own table judges the path again.
+fn is_below(base: &str, path: &str) -> bool {
+    let begins = path.get(..base.len()).is_some_and(|start| start.eq_ignore_ascii_case(base));
+    begins && matches!(path.as_bytes().get(base.len()), None | Some(b'/'))
 }
 
 /// A server of one's own has no path of its own: it is found at the root of its port.
@@ -281,6 +297,30 @@ mod tests {
             Ok("kraken/public".to_owned()),
             "by its name"
         );
+    }
+
+    #[test]
+    fn of_several_rest_apis_the_path_picks_one() {
+        const fn door(name: &'static str, kind: EndpointKind, path: &'static str) -> Endpoint {
+            Endpoint { name, kind, host: "", path, local_path: None }
+        }
+        static DOORS: [Endpoint; 3] = [
+            door("rest", EndpointKind::Rest, "/api"),
+            door("user", EndpointKind::Socket, "/hubs/user"),
+            door("negotiate", EndpointKind::Rest, "/hubs"),
+        ];
+        let picked = |path: &str, is_upgrade| {
+            let venue = venue::by_name("kraken").expect("in the table");
+            pick(venue, DOORS.iter(), path, is_upgrade).map(|route| route.endpoint.name)
+        };
+        assert_eq!(picked("/api/Order/place", false), Ok("rest"));
+        assert_eq!(picked("/API/order/place", false), Ok("rest"));
+        assert_eq!(picked("/hubs/user/negotiate", false), Ok("negotiate"));
+        assert_eq!(picked("/hubs/user", true), Ok("user"));
+        for path in ["/apis/Order/place", "/", "/ap", "/other"] {
+            assert_eq!(picked(path, false), Err(NoRoute::Path), "{path}");
+        }
+        assert_eq!(picked("/hubs/user/negotiate", true), Err(NoRoute::Path));
     }
 
     #[test]

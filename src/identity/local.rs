@@ -5,6 +5,7 @@
 
 mod derived;
 mod keys;
+mod logouts;
 mod placeholder;
 mod replay;
 #[cfg(test)]
@@ -23,14 +24,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use derived::Derived;
 use keys::{KeyMaker, Table};
+use logouts::Logouts;
 use placeholder::{Claims, Seal};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Shortest master key in bytes: as long as the hash that everything is made with.
 pub const MASTER_BYTES_MIN: usize = 32;
+
+/// How long a placeholder for a venue's bearer token lives, unless it is set. Bots buy one at their start and show it
+/// for as long as they run, which is longer than the venue's own token lives.
+pub const BEARER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The generation of a client of which nothing is said.
 pub const GENERATION_FIRST: u32 = 1;
@@ -56,8 +62,10 @@ pub struct LocalKeys {
     seal: Seal,
     runs: Derived,
     placeholder_lifetime: Duration,
+    bearer_lifetime: Duration,
     began_at: UnixMillis,
     current: RwLock<Current>,
+    logouts: Mutex<Logouts>,
 }
 
 /// What a reload replaces.
@@ -132,11 +140,19 @@ impl LocalKeys {
             seal: Seal::new(master),
             runs: Derived::new(master, "run secret"),
             placeholder_lifetime,
+            bearer_lifetime: BEARER_LIFETIME,
             began_at: now,
             current: RwLock::new(Current { table: Table::default(), generations: BTreeMap::new() }),
+            logouts: Mutex::default(),
         };
         local.retable(grants, now);
         Ok(local)
+    }
+
+    /// The same with another lifetime of placeholders at venues of bearer tokens; without it, [`BEARER_LIFETIME`].
+    #[must_use]
+    pub fn with_bearer_lifetime(self, bearer_lifetime: Duration) -> Self {
+        Self { bearer_lifetime, ..self }
     }
 
     /// Takes other grants and generations. Keys that stay keep their memory of signatures.
@@ -176,7 +192,8 @@ impl LocalKeys {
         if who.account().is_some_and(|bound| bound != account) {
             return Err(NotIssued::OtherAccount);
         }
-        let lifetime_ends_at = now.plus(self.placeholder_lifetime);
+        let lifetime = if venue.bearer().is_some() { self.bearer_lifetime } else { self.placeholder_lifetime };
+        let lifetime_ends_at = now.plus(lifetime);
         let ends_at = who.ends_at().map_or(lifetime_ends_at, |proof_ends_at| proof_ends_at.min(lifetime_ends_at));
         let claims = Claims {
             client: who.name().clone(),
@@ -193,19 +210,26 @@ impl LocalKeys {
         Ok(Placeholder { text: self.seal.close(&claims), ends_at })
     }
 
-    /// Whose a shown credential is, if it is one of ours that is good at this venue now. Of a signed login only the
-    /// API key is looked at: the signature is neither verified nor remembered.
+    /// Takes a placeholder no more, from now to its end or to the end of this process. It has to be good now.
+    pub fn log_out(&self, venue: &str, token: &Secret, now: UnixMillis) -> Result<Owner, NotAuthenticated> {
+        let claims = self.good_claims(venue, token, now)?;
+        let mut logouts = self.logouts.lock().unwrap_or_else(PoisonError::into_inner);
+        logouts.add(claims.ends_at, claims.id, now);
+        Ok(Owner { client: claims.client, account: claims.account })
+    }
+
+    /// Whose a shown credential is, if it is one of ours that is good at this venue now. Of a login only the API key is
+    /// looked at: neither signature nor secret is verified, and nothing is remembered.
     ///
     /// For connections whose client has proved itself otherwise: what is another client's or account's is refused
     /// there, what is nobody's is a dummy.
     pub fn owner(&self, shown: &ClientLogin, venue: &str, now: UnixMillis) -> Option<Owner> {
         match shown {
-            ClientLogin::Signed(login) => {
+            ClientLogin::Signed(SignedLogin { api_key, .. }) | ClientLogin::Key { api_key, .. } => {
                 let current = self.read();
-                let whose = current.table.find(&login.api_key, venue)?;
+                let whose = current.table.find(api_key, venue)?;
                 Some(Owner { client: whose.client.clone(), account: whose.account.clone() })
             }
-            ClientLogin::Key { .. } => None,
             ClientLogin::Token(token) => {
                 let claims = self.good_claims(venue, token, now).ok()?;
                 Some(Owner { client: claims.client, account: claims.account })
@@ -234,15 +258,18 @@ impl LocalKeys {
         now: UnixMillis,
     ) -> Result<Principal, NotAuthenticated> {
         let current = self.read();
-        let (whose, generation) = current.table.verify(venue, login, now)?;
-        Ok(Principal {
-            name: whose.client.clone(),
-            method: Method::LocalKey,
-            ends_at: None,
-            scope: None,
-            account: Some(whose.account.clone()),
-            generation: Some(generation),
-        })
+        current.table.verify(venue, login, now).map(|(whose, generation)| by_key(whose, generation))
+    }
+
+    /// Verifies a local key that was shown as it is. It counts as often as it is shown: nothing was signed.
+    pub(super) fn verify_bare(
+        &self,
+        venue: &str,
+        api_key: &str,
+        secret: &Secret,
+    ) -> Result<Principal, NotAuthenticated> {
+        let current = self.read();
+        current.table.verify_bare(venue, api_key, secret).map(|(whose, generation)| by_key(whose, generation))
     }
 
     /// Verifies a placeholder. The client is who bought it, as it proved itself then, until that proof ends.
@@ -272,6 +299,9 @@ impl LocalKeys {
         if now >= claims.ends_at {
             return Err(NotAuthenticated::Expired);
         }
+        if self.logouts.lock().unwrap_or_else(PoisonError::into_inner).hold(claims.ends_at, claims.id) {
+            return Err(NotAuthenticated::LoggedOut);
+        }
         Ok(claims)
     }
 
@@ -286,6 +316,18 @@ impl LocalKeys {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client whose local key it is.
+fn by_key(whose: &LocalKeyFor, generation: u32) -> Principal {
+    Principal {
+        name: whose.client.clone(),
+        method: Method::LocalKey,
+        ends_at: None,
+        scope: None,
+        account: Some(whose.account.clone()),
+        generation: Some(generation),
     }
 }
 

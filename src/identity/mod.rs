@@ -74,7 +74,7 @@ pub enum Method {
     Jwt,
     /// By a client certificate.
     Certificate,
-    /// By a signature made with a local key.
+    /// By a local key: a signature made with it, or the key itself where its venue's login sends that.
     LocalKey,
     /// Not at all, because the configuration says `unsafe_no_auth`.
     NoAuth,
@@ -191,7 +191,10 @@ pub fn authenticate(proof: &Proof, now: UnixMillis, trusted: &TrustedKeys) -> Re
             let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
             local.verify(venue, login, now)
         }
-        Proof::BareKey { .. } => Err(NotAuthenticated::NoKeys),
+        Proof::BareKey { venue, api_key, secret } => {
+            let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
+            local.verify_bare(venue, api_key, secret)
+        }
         Proof::Placeholder { venue, token } => {
             let local = trusted.local.as_ref().ok_or(NotAuthenticated::NoKeys)?;
             local.redeem(venue, token, now)
@@ -235,8 +238,9 @@ pub enum NotAuthenticated {
     /// The token names a key that is not configured.
     #[error("the token names an unknown key")]
     UnknownKey,
-    /// No configured key made this signature; or it was not made with the secret of the local key that it names.
-    #[error("the signature is wrong")]
+    /// No configured key made this signature; or it was not made with the secret of the local key that it names, or
+    /// another secret was shown with it.
+    #[error("the signature or secret is wrong")]
     Signature,
     /// The proof is over: the token's `exp` with leeway, or the certificate's `notAfter`.
     #[error("the proof has expired")]
@@ -286,6 +290,9 @@ pub enum NotAuthenticated {
     /// Not a placeholder of ours, or one that was changed.
     #[error("the token is no placeholder of ours")]
     Placeholder,
+    /// Its bot has given the placeholder up.
+    #[error("the placeholder was given up by a logout")]
+    LoggedOut,
     /// A placeholder for another venue.
     #[error("the placeholder is for another venue")]
     PlaceholderOfOtherVenue,

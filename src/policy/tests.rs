@@ -19,6 +19,7 @@ fn grant(client: &str, reach: Option<&str>, scope: &[Right]) -> Grant {
         venues: if reach.is_none() { vec!["kraken"] } else { Vec::new() },
         scope: scope.iter().copied().collect(),
         max_sessions: 2,
+        sub_accounts: None,
     }
 }
 
@@ -147,4 +148,48 @@ fn a_grant_that_is_taken_away_or_narrowed_no_longer_covers_a_permit() {
     let narrowed = before.with_grants(vec![grant("bot-a", Some("kraken_a"), &[Right::Read])]);
     assert!(!narrowed.still_grants(&permit, &route("kraken")));
     assert!(!before.with_grants(Vec::new()).still_grants(&permit, &route("kraken")));
+}
+
+fn narrow(client: &str, scope: &[Right], sub_accounts: &[u64]) -> Grant {
+    Grant { sub_accounts: Some(sub_accounts.to_vec()), ..grant(client, Some("kraken_a"), scope) }
+}
+
+#[test]
+fn a_grant_that_names_trading_accounts_opens_those_and_no_others() {
+    let permit = |grants| policy(grants).authorize(&who("bot-a"), &route("kraken"), None).expect("granted");
+    let narrowed = permit(vec![narrow("bot-a", &[Right::Trade], &[1, 2])]);
+    assert_eq!(narrowed.sub_accounts(), Some(&[1, 2][..]));
+    assert_eq!((narrowed.lacks_sub_account(&[1, 2]), narrowed.lacks_sub_account(&[])), (None, None));
+    assert_eq!(narrowed.lacks_sub_account(&[1, 3, 4]), Some(3));
+    let open = permit(vec![grant("bot-a", Some("kraken_a"), &[Right::Trade])]);
+    assert_eq!((open.sub_accounts(), open.lacks_sub_account(&[1, 3])), (None, None));
+}
+
+#[test]
+fn what_one_grant_narrows_another_does_not_open_again() {
+    let permit = |grants| policy(grants).authorize(&who("bot-a"), &route("kraken"), None).expect("granted");
+    let trade = narrow("bot-a", &[Right::Trade], &[1, 2]);
+    let with_all = permit(vec![trade.clone(), grant("*", Some("kraken_a"), &[Right::Read])]);
+    assert_eq!(with_all.sub_accounts(), Some(&[1, 2][..]));
+    let with_some = permit(vec![trade.clone(), narrow("*", &[Right::Read], &[2, 3])]);
+    assert_eq!(with_some.sub_accounts(), Some(&[2][..]));
+    let with_none = permit(vec![trade, narrow("*", &[Right::Read], &[3])]);
+    assert_eq!(with_none.lacks_sub_account(&[1]), Some(1));
+    assert_eq!(with_none.lacks_sub_account(&[3]), Some(3));
+}
+
+#[test]
+fn a_permit_ends_when_a_trading_account_is_taken_from_its_grant() {
+    let route = route("kraken");
+    let before = policy(vec![narrow("bot-a", &[Right::Trade], &[1, 2])]);
+    let permit = before.authorize(&who("bot-a"), &route, None).expect("granted");
+    for (sub_accounts, still) in [(&[1, 2][..], true), (&[3, 2, 1], true), (&[1], false), (&[3], false)] {
+        let after = before.with_grants(vec![narrow("bot-a", &[Right::Trade], sub_accounts)]);
+        assert_eq!(after.still_grants(&permit, &route), still, "{sub_accounts:?}");
+    }
+    let all = policy(vec![grant("bot-a", Some("kraken_a"), &[Right::Trade])]);
+    assert!(all.still_grants(&permit, &route));
+    let mut unlimited = all.authorize(&who("bot-a"), &route, None).expect("granted");
+    assert!(!before.still_grants(&unlimited, &route));
+    assert!(before.renew(&mut unlimited, &who("bot-a"), &route).is_err(), "its session was told of no limit");
 }

@@ -1,15 +1,17 @@
 //! What the sessions of one house share: who is trusted, who may do what, the accounts, the ways out.
 
+use crate::fresh::{Token, TokenId};
 use crate::identity::budget::Source;
 use crate::identity::{self, NotAuthenticated, Principal, Proof, TrustedKeys};
 use crate::names::AccountName;
 use crate::policy::{Permit, Policy};
 use crate::secret::Secret;
 use crate::session::{End, Rules};
-use crate::supply::account::Account;
+use crate::supply::account::{Account, Unavailable};
 use crate::supply::clock::Clock;
-use crate::upstream::{Door, NotOpened, Opened, Upstream};
-use crate::venue::Route;
+use crate::upstream::{Approach, Door, NotOpened, Opened, Shown, Upstream, percent_encoded};
+use crate::venue::{Bearer, Route};
+use http::StatusCode;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -115,24 +117,77 @@ impl House {
     }
 
     /// Opens the exchange's socket that a permit and a route lead to.
+    ///
+    /// Where the venue takes a bearer token with the upgrade, the account's is taken first: one that is valid now. If
+    /// the exchange refuses it all the same, another one is bought and the dial repeated, once: an upgrade moves
+    /// nothing.
     pub fn dial(
         &self,
         permit: &Permit,
         route: &Route,
-    ) -> impl Future<Output = Result<Dialled, NotOpened>> + Send + use<> {
+    ) -> impl Future<Output = Result<Dialled, NotDialled>> + Send + use<> {
         let account = permit.account().and_then(|name| self.accounts.get(name)).cloned();
         let signer = account.as_ref().map(Account::signer);
         let headers = route.venue.dial_headers(signer.as_deref());
-        let door = self.door(route);
-        let secrets = headers.iter().map(|(_, value)| bare(value)).collect();
-        let opening = self.upstream.open(permit, door, headers);
+        let parameter = route.venue.bearer().map(Bearer::parameter);
+        let approach = self.upstream.approach_for(permit, self.door(route));
+        let (supply_timeout, healing_timeout) = (self.limits.supply_timeout, self.limits.session.login_timeout);
         async move {
-            let opened = opening.await?;
-            if let (Some(account), Some(told)) = (account, opened.date) {
+            let dial = Dial { approach: approach?, headers };
+            let dialled = match (parameter, &account) {
+                (None, _) => dial.open(None).await?,
+                (Some(_), None) => return Err(NotDialled::NoAccount),
+                (Some(parameter), Some(account)) => {
+                    let token = account.token(None, supply_timeout).await?;
+                    let refused = token.id;
+                    match dial.open(Some((parameter, token))).await {
+                        Err(NotDialled::NotOpened(NotOpened::Status { status, .. }))
+                            if status == StatusCode::UNAUTHORIZED =>
+                        {
+                            warn!(account = %account.name(), "the exchange refused its token at an upgrade");
+                            let again = async {
+                                let token = account.token(Some(refused), supply_timeout).await?;
+                                dial.open(Some((parameter, token))).await
+                            };
+                            // The client waits for its answer all the while.
+                            let healed = tokio::time::timeout(healing_timeout, again).await;
+                            healed.map_err(|_| NotDialled::NoToken(Unavailable::Busy))??
+                        }
+                        outcome => outcome?,
+                    }
+                }
+            };
+            if let (Some(account), Some(told)) = (account, dialled.opened.date) {
                 account.note_venue_time(told);
             }
-            Ok(Dialled { opened, secrets })
+            Ok(dialled)
         }
+    }
+}
+
+/// One way to a socket, as often as it has to be tried.
+struct Dial {
+    approach: Approach,
+    headers: Vec<(&'static str, Secret)>,
+}
+
+impl Dial {
+    /// Opens the socket, with a token as this parameter of the query.
+    async fn open(&self, token: Option<(&'static str, Token)>) -> Result<Dialled, NotDialled> {
+        let mut secrets: Vec<Secret> = self.headers.iter().map(|(_, value)| bare(value)).collect();
+        let mut shown = Shown { headers: self.headers.clone(), parameter: None };
+        let mut token_id = None;
+        if let Some((parameter, token)) = token {
+            token_id = Some(token.id);
+            let escaped = percent_encoded(&token.secret);
+            secrets.push(token.secret.clone());
+            if escaped != token.secret {
+                secrets.push(escaped);
+            }
+            shown.parameter = Some((parameter, token.secret));
+        }
+        let opened = self.approach.open(shown).await?;
+        Ok(Dialled { opened, secrets, token: token_id })
     }
 }
 
@@ -140,6 +195,33 @@ impl House {
 pub struct Dialled {
     pub(super) opened: Opened,
     pub(super) secrets: Vec<Secret>,
+    /// Which of the account's tokens opened it, where it took one.
+    pub(super) token: Option<TokenId>,
+}
+
+/// Why no socket of the exchange was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDialled {
+    /// There is no connection, or the exchange refused the upgrade.
+    #[error(transparent)]
+    NotOpened(#[from] NotOpened),
+    /// The venue's token has to be shown with the upgrade, and there is none.
+    #[error("no token for the upgrade: {0}")]
+    NoToken(#[from] Unavailable),
+    /// The venue's token has to be shown with the upgrade, and the client may use no account that has one.
+    #[error("the venue opens its sockets to accounts alone; grant the client one")]
+    NoAccount,
+}
+
+impl NotDialled {
+    /// How a session ends that has no socket for this reason.
+    pub fn end(&self) -> End {
+        match self {
+            Self::NotOpened(error) => end_of(error),
+            Self::NoToken(_) => End::TokenUnavailable,
+            Self::NoAccount => End::AuthenticationFailed,
+        }
+    }
 }
 
 /// The credential of a header without its scheme: `Bearer abc` is `abc`.

@@ -4,6 +4,7 @@
 //! can stand in for this one without touching sessions or venues.
 
 use crate::message::{Kind, Message};
+use crate::session::End;
 use crate::tls::Stream;
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
@@ -265,5 +266,25 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// How a session ends whose client's leg broke.
+pub(super) fn client_end(broken: Broken) -> End {
+    match broken {
+        Broken::Lost => End::ClientLost,
+        Broken::Protocol => End::ClientProtocol,
+        Broken::NotUtf8 => End::ClientNotUtf8,
+        Broken::TooBig => End::ClientMessageTooBig,
+    }
+}
+
+/// How a session ends whose exchange's leg broke.
+pub(super) fn upstream_end(broken: Broken) -> End {
+    match broken {
+        Broken::Lost => End::UpstreamLost,
+        Broken::Protocol => End::UpstreamProtocol,
+        Broken::NotUtf8 => End::UpstreamNotUtf8,
+        Broken::TooBig => End::UpstreamMessageTooBig,
     }
 }

@@ -9,9 +9,10 @@ mod journal;
 mod leg;
 mod pulse;
 
-pub use house::{Dialled, House, Limits, end_of};
+pub use house::{Dialled, House, Limits, NotDialled, end_of};
 
 use crate::fault;
+use crate::fresh::TokenId;
 use crate::identity::budget::{Source, Unproved};
 use crate::identity::{NotAuthenticated, Principal};
 use crate::message::Message;
@@ -19,13 +20,12 @@ use crate::policy::Policy;
 use crate::session::{Action, End, Event, Session};
 use crate::supply::account::{Account, Lease, Unavailable};
 use crate::tls::Stream;
-use crate::upstream::NotOpened;
 use crate::venue::{Comeback, LoginOutcome, Manner};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream as _, StreamExt as _};
 use journal::Journal;
-use leg::{Broken, Incoming, Leg, Peer, cost};
+use leg::{Broken, Incoming, Leg, Peer, client_end, cost, upstream_end};
 use pulse::{ClientPulse, UpstreamPulse};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -67,6 +67,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
         client_pulse: ClientPulse::new(limits, Instant::now()),
         upstream_pulse: UpstreamPulse::new(limits, Instant::now()),
         lease: None,
+        dialled_with: None,
         jobs: FuturesUnordered::new(),
         actions: Vec::with_capacity(8),
         waiting: VecDeque::new(),
@@ -96,9 +97,11 @@ type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What was waited for outside the two legs.
 enum Done {
     Authenticated(Result<Principal, NotAuthenticated>),
-    Dialled(Result<Dialled, NotOpened>),
+    Dialled(Result<Dialled, NotDialled>),
     Nonce(Result<Lease, Unavailable>),
     Token(Result<crate::fresh::Token, Unavailable>),
+    /// The token that opened the exchange's socket had ended: whether there is another one for the next.
+    Renewed(Result<crate::fresh::Token, Unavailable>),
 }
 
 enum Happening {
@@ -124,6 +127,8 @@ struct Relay {
     client_pulse: ClientPulse,
     upstream_pulse: UpstreamPulse,
     lease: Option<Lease>,
+    /// Which of the account's tokens opened the exchange's socket, where it took one.
+    dialled_with: Option<TokenId>,
     jobs: FuturesUnordered<Job>,
     actions: Vec<Action>,
     /// What the client sent while the session could take no message. It is read all the same, so that the end of
@@ -329,7 +334,8 @@ impl Relay {
     }
 
     async fn on_dialled(&mut self, dialled: Dialled) {
-        let Dialled { opened, secrets } = dialled;
+        let Dialled { opened, secrets, token } = dialled;
+        self.dialled_with = token;
         for secret in &secrets {
             self.session.guard(secret);
         }
@@ -345,7 +351,7 @@ impl Relay {
             Done::Dialled(Ok(_)) => unreachable!("`happen` takes an open socket itself"),
             Done::Dialled(Err(error)) => {
                 warn!(session = %self.session.id(), route = ?self.session.route(), %error, "exchange not reached");
-                self.end = Some(end_of(&error));
+                self.end = Some(error.end());
             }
             Done::Nonce(Ok(lease)) => {
                 let fresh = crate::fresh::Fresh { now: self.house.clock.now(), nonce: Some(lease.nonce), token: None };
@@ -356,6 +362,8 @@ impl Relay {
                 let fresh = crate::fresh::Fresh { now: self.house.clock.now(), nonce: None, token: Some(token) };
                 self.on_fresh(fresh);
             }
+            Done::Renewed(Ok(_)) => {}
+            Done::Renewed(Err(error)) => warn!(session = %self.session.id(), %error, "the ended token was not renewed"),
             Done::Nonce(Err(error)) => {
                 warn!(session = %self.session.id(), %error, "no nonce");
                 self.step(Event::NotFresh(End::NonceUnavailable));
@@ -461,7 +469,7 @@ impl Relay {
                 self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
-            Action::TokenEnded => {}
+            Action::TokenEnded => self.renew_token(),
             Action::Opened => self.journal.opened(&self.session),
             Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),
@@ -477,6 +485,15 @@ impl Relay {
         warn!(session = %self.session.id(), client = %permit.client(),
             "the account's exchange is not where anonymous clients are led; let this bot prove itself with the upgrade");
         self.end = Some(End::AuthenticationFailed);
+    }
+
+    /// Has the account buy another token in place of the one that opened the exchange's socket. The socket stays: what
+    /// the exchange does with it is the exchange's.
+    fn renew_token(&mut self) {
+        let limit = self.house.limits.supply_timeout;
+        if let Some(ended) = self.dialled_with.take() {
+            self.with_account(move |account| async move { Done::Renewed(account.token(Some(ended), limit).await) });
+        }
     }
 
     fn account(&self) -> Option<&Account> {
@@ -574,22 +591,4 @@ fn control(
         };
         Some((what, (policy, draining)))
     })
-}
-
-fn client_end(broken: Broken) -> End {
-    match broken {
-        Broken::Lost => End::ClientLost,
-        Broken::Protocol => End::ClientProtocol,
-        Broken::NotUtf8 => End::ClientNotUtf8,
-        Broken::TooBig => End::ClientMessageTooBig,
-    }
-}
-
-fn upstream_end(broken: Broken) -> End {
-    match broken {
-        Broken::Lost => End::UpstreamLost,
-        Broken::Protocol => End::UpstreamProtocol,
-        Broken::NotUtf8 => End::UpstreamNotUtf8,
-        Broken::TooBig => End::UpstreamMessageTooBig,
-    }
 }

@@ -17,7 +17,7 @@ mod websocket;
 pub use answer::{AnswerBody, AnsweredInPart, CutShort, read_whole};
 pub use resolve::{NotResolved, Resolver};
 pub use rest::{AnswerLimits, Closed, Fate, HttpConnection, Silence, connect_http};
-pub use ways::{Approach, BadWay, Base, Door, Upstream, Way};
+pub use ways::{Approach, BadWay, Base, Door, Shown, Upstream, Way, percent_encoded};
 pub use websocket::{BadAnswer, Dial, Opened, open_websocket};
 
 use crate::fresh::UnixMillis;

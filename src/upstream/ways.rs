@@ -14,7 +14,6 @@ use crate::venue::{Endpoint, EndpointKind, Venue};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,43 +106,14 @@ impl Upstream {
         Ok(())
     }
 
-    /// Opens a client's socket to the exchange.
-    pub fn open(
-        &self,
-        permit: &Permit,
-        door: Door,
-        headers: Vec<(&'static str, Secret)>,
-    ) -> impl Future<Output = Result<Opened, NotOpened>> + Send + use<> {
-        let place = self.find(permit.account(), door);
-        let (limits, resolver) = (self.limits, Arc::clone(&self.resolver));
-        async move {
-            let place = place.ok_or(NotOpened::NoWay)?;
-            let mut dial = Dial { path: place.path.clone(), headers: Vec::with_capacity(headers.len()) };
-            for (name, value) in headers {
-                let mut value = HeaderValue::from_bytes(value.expose()).map_err(|_| NotOpened::BadHeader)?;
-                value.set_sensitive(true);
-                dial.headers.push((HeaderName::from_static(name), value));
-            }
-            place.home.check()?;
-            open_websocket(&place.target, &dial, &limits, &resolver).await.inspect_err(|error| place.home.note(error))
-        }
-    }
-
-    /// A connection for a client's public request: one that is idle, unless it has to be new. It is
-    /// [ready](HttpConnection::ready).
+    /// What a client's public requests need to get their connections one by one.
     ///
-    /// It is of no use to an account, and an exchange that limits public requests limits no account's.
-    pub fn connect_for(
-        &self,
-        permit: &Permit,
-        door: Door,
-        must_be_new: bool,
-    ) -> impl Future<Output = Result<HttpConnection, NotOpened>> + Send + use<> {
-        let approach = self.approach_to(self.find(permit.account(), door), |place| &place.public_home);
-        async move { approach?.connect(must_be_new).await }
+    /// These are of no use to an account, and an exchange that limits public requests limits no account's.
+    pub fn public_approach_for(&self, permit: &Permit, door: Door) -> Result<Approach, NotOpened> {
+        self.approach_to(self.find(permit.account(), door), |place| &place.public_home)
     }
 
-    /// What a client's requests need to get their connections one by one.
+    /// What a client needs to open a socket, or to get connections for its requests one by one.
     pub fn approach_for(&self, permit: &Permit, door: Door) -> Result<Approach, NotOpened> {
         self.approach_to(self.find(permit.account(), door), |place| &place.home)
     }
@@ -176,7 +146,16 @@ impl Upstream {
     }
 }
 
-/// The way to the requests' side of one door, opened by evidence.
+/// What the upgrade request shows the exchange beside what every WebSocket has. Holds secrets, so it does not print.
+#[derive(Clone, Default)]
+pub struct Shown {
+    /// Headers: name and value.
+    pub headers: Vec<(&'static str, Secret)>,
+    /// A parameter of the query, name and value, for venues that take their token there.
+    pub parameter: Option<(&'static str, Secret)>,
+}
+
+/// The way to one door, opened by evidence.
 #[derive(Clone)]
 pub struct Approach {
     place: Arc<Place>,
@@ -189,6 +168,23 @@ impl Approach {
     /// Fails while the exchange has asked us to stay away (`Retry-After`).
     pub fn check(&self) -> Result<(), NotOpened> {
         self.home.check()
+    }
+
+    /// Opens a socket to the exchange.
+    pub async fn open(&self, shown: Shown) -> Result<Opened, NotOpened> {
+        let path = match &shown.parameter {
+            Some((name, value)) => with_parameter(&self.place.path, name, value)?,
+            None => self.place.path.clone(),
+        };
+        let mut dial = Dial { path, headers: Vec::with_capacity(shown.headers.len()) };
+        for (name, value) in shown.headers {
+            let mut value = HeaderValue::from_bytes(value.expose()).map_err(|_| NotOpened::BadHeader)?;
+            value.set_sensitive(true);
+            dial.headers.push((HeaderName::from_static(name), value));
+        }
+        self.check()?;
+        let opened = open_websocket(&self.place.target, &dial, &self.limits, &self.resolver).await;
+        opened.inspect_err(|error| self.home.note(error))
     }
 
     /// The connection that came back last, if there is one that was idle for no longer than this. The caller has to
@@ -209,16 +205,40 @@ impl Approach {
         self.home.returned().await;
     }
 
-    /// An idle connection that is ready, else a new one.
-    async fn connect(self, must_be_new: bool) -> Result<HttpConnection, NotOpened> {
-        self.check()?;
-        while !must_be_new && let Some(mut connection) = self.idle(self.limits.idle) {
+    /// An idle connection that is ready and was idle for no longer than this, else a new one; `None`: a new one. Even if
+    /// the exchange asked us to stay away, as [`Approach::dial`] does.
+    pub async fn connect(self, idle_time_max: Option<Duration>) -> Result<HttpConnection, NotOpened> {
+        while let Some(idle_time_max) = idle_time_max
+            && let Some(mut connection) = self.idle(idle_time_max.min(self.limits.idle))
+        {
             if connection.ready().await.is_ok() {
                 return Ok(connection);
             }
         }
         self.dial().await
     }
+}
+
+/// The path with one parameter more. The result holds a secret: it may be written to the exchange, and nowhere else.
+fn with_parameter(path: &PathAndQuery, name: &str, value: &Secret) -> Result<PathAndQuery, NotOpened> {
+    let separator = if path.query().is_some() { '&' } else { '?' };
+    let escaped = percent_encoded(value);
+    let escaped = std::str::from_utf8(escaped.expose()).expect("an escaped text is ASCII");
+    // What is wrong with it must not be told: the text would be in the error.
+    PathAndQuery::try_from(format!("{path}{separator}{name}={escaped}")).map_err(|_| NotOpened::BadHeader)
+}
+
+/// The text as a value of a query: everything but RFC 3986's unreserved characters is escaped.
+pub fn percent_encoded(text: &Secret) -> Secret {
+    let mut escaped = Vec::with_capacity(text.len());
+    for byte in text.expose() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            escaped.push(*byte);
+        } else {
+            escaped.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    Secret::new(escaped)
 }
 
 fn places(venue: &dyn Venue, way: &Way, limits: &DialLimits) -> Result<Places, BadWay> {
@@ -244,4 +264,20 @@ fn place(endpoint: &Endpoint, way: &Way, limits: &DialLimits) -> Result<Place, B
     let path = PathAndQuery::try_from(path).map_err(|_| BadWay::Path)?;
     let home = || Home::new(limits.idle_connections_max, limits.idle);
     Ok(Place { target, path, home: home(), public_home: home() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_in_a_query_with_nothing_that_could_end_it() {
+        let token = Secret::from("aZ09-._~ &=+/?#%\r\u{e4}".to_owned());
+        let path = PathAndQuery::from_static("/hubs/user");
+        let with = with_parameter(&path, "access_token", &token).expect("a query");
+        let query = "access_token=aZ09-._~%20%26%3D%2B%2F%3F%23%25%0D%C3%A4";
+        assert_eq!((with.path(), with.query()), ("/hubs/user", Some(query)));
+        let more = with_parameter(&with, "b", &Secret::from("c".to_owned())).expect("a query");
+        assert_eq!(more.query(), Some(format!("{query}&b=c").as_str()));
+    }
 }

@@ -76,6 +76,12 @@ pub trait Venue: Sync {
         None
     }
 
+    /// True if one set of keys leads to several trading accounts, each with a number of its own: a grant may be narrowed
+    /// to some of them.
+    fn has_sub_accounts(&self) -> bool {
+        false
+    }
+
     /// What the upgrade request to the exchange carries beside the WebSocket headers: name and value.
     fn dial_headers(&self, _signer: Option<&Signer>) -> Vec<(&'static str, Secret)> {
         Vec::new()

@@ -200,9 +200,11 @@ pub trait Rest: Sync {
     /// Reads a request once.
     fn read(&self, request: &RestRequest) -> Result<RestReading, Refusal>;
 
-    /// True if a request with these headers may carry the venue's own proof of who is calling. A request that does not,
-    /// and that nothing else proves, is not worth reading.
-    fn may_prove(&self, headers: &HeaderMap) -> bool;
+    /// True if a request to this path with these headers may carry the venue's own proof of who is calling. A request
+    /// that does not, and that nothing else proves, is not worth reading.
+    ///
+    /// A placeholder for a [bearer token](super::Bearer) is looked for elsewhere. What needs no proof counts as well.
+    fn may_prove(&self, path: &str, headers: &HeaderMap) -> bool;
 
     /// Signs a request anew. Nothing that authenticates its client is left in it.
     fn sign(&self, request: &RestRequest, reading: &RestReading, signer: &Signer, nonce: Nonce) -> SignedRequest;
@@ -243,6 +245,12 @@ pub trait Rest: Sync {
     /// Our own answer to a request that is read as [`Handling::Local`].
     fn answer(&self, _request: &RestRequest, _given: Given<'_>) -> RestAnswer {
         self.refuse(Unanswered::Refused(Refusal::Unknown))
+    }
+
+    /// What of the exchange's answer a client gets that may use these trading accounts alone: asked only about a client
+    /// that is limited so, with the whole body. `None`: the body as it is.
+    fn narrow(&self, _request: &RestRequest, _body: &[u8], _allowed: &[u64]) -> Option<Vec<u8>> {
+        None
     }
 }
 

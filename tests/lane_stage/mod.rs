@@ -182,6 +182,7 @@ impl Desk {
             venues: Vec::new(),
             scope: [Right::Read, Right::Trade].into_iter().collect(),
             max_sessions: 1,
+            sub_accounts: None,
         };
         let policy = Policy::new(clients.map(grant).collect(), BTreeMap::from([(name.clone(), "kraken")]));
         let roots = ClientRoots::Pem(std::fs::read(folder.join("certs/ca.pem")).unwrap());
@@ -236,6 +237,7 @@ impl Desk {
             venues: Vec::new(),
             scope: [Right::Read].into_iter().collect(),
             max_sessions: 1,
+            sub_accounts: None,
         };
         permit(&Policy::new(vec![grant], BTreeMap::from([(other, "kraken")])), "bot-0")
     }

@@ -16,7 +16,7 @@ pub(in crate::cli) fn keys(config: &Config) -> Result<Option<LocalKeys>, Exit> {
     let at = |what: &dyn Display| Exit::configuration(format!("clients.local_keys.master: {what}"));
     let master = local.master.resolve(&config.base).map_err(|error| at(&error))?;
     let keys = LocalKeys::new(&master, grants(config)?, local.placeholder_lifetime, Clock::System.now());
-    keys.map(Some).map_err(|error| at(&error))
+    keys.map(|keys| Some(keys.with_bearer_lifetime(local.bearer_lifetime))).map_err(|error| at(&error))
 }
 
 /// Every client and account that a grant names for local keys, and the generations of clients.

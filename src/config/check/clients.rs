@@ -140,12 +140,14 @@ fn local_keys(raw: &RawLocalKeys, grants: &[RawGrant], table: &Key, checker: &mu
             checker.wrong(&key, "is for a client that no grant names", "write the name as the grants have it");
         }
     }
-    let (second, lifetime) = (Duration::from_secs(1), raw.placeholder_lifetime.as_deref());
-    let lifetime_key = table.then("placeholder_lifetime");
+    let mut lifetime = |raw: Option<&str>, default: &str, name: &str| {
+        checker.time(raw, default, &table.then(name), Duration::from_secs(1), PLACEHOLDER_LIFETIME_MAX)
+    };
     LocalKeys {
         master,
         generations,
-        placeholder_lifetime: checker.time(lifetime, "24h", &lifetime_key, second, PLACEHOLDER_LIFETIME_MAX),
+        placeholder_lifetime: lifetime(raw.placeholder_lifetime.as_deref(), "24h", "placeholder_lifetime"),
+        bearer_lifetime: lifetime(raw.bearer_lifetime.as_deref(), "7days", "bearer_lifetime"),
     }
 }
 

@@ -13,6 +13,9 @@ const SESSIONS_DEFAULT: u64 = 8;
 /// Sessions that one client may be granted.
 const SESSIONS_MAX: u64 = 100_000;
 
+/// Trading accounts that one grant may name.
+const TRADING_ACCOUNTS_MAX: usize = 256;
+
 /// How a client is written.
 const HOW: &str = "write \"jwt:bot-a\", \"cert:bot-a\", \"key:bot-a\" or \"anonymous\"";
 
@@ -59,12 +62,14 @@ fn grant(raw: &Raw, grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) ->
     }
     let reach = reach(raw, grant, table, checker);
     let scope = scope(grant, table, checker);
+    let trading_accounts = trading_accounts(raw, grant, &table.then("trading_accounts"), checker);
     let sessions_key = table.then("max_sessions");
     let max_sessions = checker.number(grant.max_sessions, SESSIONS_DEFAULT, &sessions_key, SESSIONS_MAX);
     Some(Grant {
         client: ClientText(grant.client.clone()?),
         reach: reach?,
         scope,
+        trading_accounts,
         max_sessions: u32::try_from(max_sessions).expect("`number` keeps it within 100,000"),
     })
 }
@@ -153,6 +158,27 @@ fn reach(raw: &Raw, grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) ->
             None
         }
     }
+}
+
+/// The trading accounts to which the grant is narrowed. Where the venue tells none apart, naming some would narrow
+/// nothing, and look as if it did.
+fn trading_accounts(raw: &Raw, grant: &RawGrant, key: &Key, checker: &mut Checker<'_>) -> Option<Vec<u64>> {
+    let ids = grant.trading_accounts.as_ref()?;
+    let venue = grant.account.as_ref().and_then(|name| raw.accounts.get(name)?.venue.as_deref());
+    let row = checker.known.venues.iter().find(|row| Some(row.name) == venue);
+    if grant.account.is_none() {
+        checker.wrong(key, "has no meaning without an account", "name an account, or remove it");
+    } else if row.is_some_and(|row| !row.has_sub_accounts) {
+        let help = "remove it; keys of their own are what keeps accounts apart there";
+        checker.wrong(key, "is not known at this venue: its keys lead to one account each", help);
+    }
+    if ids.is_empty() {
+        checker.wrong(key, "is empty: the client could touch nothing", "name one, or remove it to allow all");
+    }
+    if ids.len() > TRADING_ACCOUNTS_MAX {
+        checker.wrong(key, "holds more than 256", "remove it to allow all");
+    }
+    Some(ids.clone())
 }
 
 fn scope(grant: &RawGrant, table: &Key, checker: &mut Checker<'_>) -> Scope {

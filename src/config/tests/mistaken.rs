@@ -129,6 +129,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[clients.local_keys]\nmaster = { file = 'm' }\ngenerations = { bot_a = 2 }\n[clients.mtls]",
         "clients.local_keys.generations.bot_a",
     ),
+    (
+        "[clients.mtls]",
+        "[clients.local_keys]\nmaster = { file = 'm' }\nbearer_lifetime = '32d'\n[clients.mtls]",
+        "clients.local_keys.bearer_lifetime",
+    ),
     // [accounts].
     ("venue = \"kraken\"", "", "accounts.kraken_main.venue"),
     ("venue = \"kraken\"", "venue = 'hunter2-canary'", "accounts.kraken_main.venue"),
@@ -173,6 +178,13 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("\"trade\"]", "'*']", "grants[0].scope[1]"),
     ("client = \"anonymous\"", "client = 'anonymous'\nmax_sessions = 0", "grants[1].max_sessions"),
     ("client = \"anonymous\"\nvenues = [\"kraken\"]", "client = 'jwt:bot-a'\naccount = 'kraken_main'", "grants[1]"),
+    (
+        "account = \"kraken_main\"",
+        "account = 'kraken_main'\ntrading_accounts = 'hunter2-canary'",
+        "grants[0].trading_accounts",
+    ),
+    ("account = \"kraken_main\"", "account = 'kraken_main'\ntrading_accounts = [1]", "grants[0].trading_accounts"),
+    ("client = \"anonymous\"", "client = 'anonymous'\ntrading_accounts = [1]", "grants[1].trading_accounts"),
     // [limits].
     ("", "limits.headers_max = 0", "limits.headers_max"),
     ("", "limits.headers_max = 99999999999", "limits.headers_max"),
@@ -188,6 +200,26 @@ fn with(from: &str, to: &str) -> String {
     }
     assert!(SMALL.contains(from), "{from:?} is not in the text");
     SMALL.replacen(from, to, 1)
+}
+
+#[test]
+fn trading_accounts_narrow_a_grant_where_the_venue_has_such() {
+    let with = |ids: &str| {
+        let account = format!("account = 'kraken_main'\ntrading_accounts = {ids}");
+        read(&SMALL.replacen("venue = \"kraken\"", "venue = 'bitfinex'", 1).replacen(
+            "account = \"kraken_main\"",
+            &account,
+            1,
+        ))
+    };
+    let config = with("[123, 456]").unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.grants[0].trading_accounts, Some(vec![123, 456]));
+    assert_eq!(config.grants[1].trading_accounts, None);
+    let many = format!("{:?}", (0..257).collect::<Vec<u64>>());
+    for bad in ["[]", "[-1]", &many] {
+        let errors = with(bad).expect_err("refused").to_string();
+        assert!(errors.contains("grants[0].trading_accounts"), "{bad}: {errors}");
+    }
 }
 
 #[test]

@@ -48,6 +48,41 @@ impl Judge {
     }
 }
 
+/// An answer's body, as far as it was read before its client hears of it.
+pub(super) enum Begun {
+    /// It is short, and scrubbed.
+    Whole(Bytes),
+    /// It is long.
+    Coming(Box<Relayed>),
+}
+
+impl Begun {
+    /// The first bytes, enough to tell an error.
+    pub(super) fn start(&self) -> &[u8] {
+        let read: &[u8] = match self {
+            Self::Whole(body) => body,
+            Self::Coming(relayed) => &relayed.held,
+        };
+        &read[..read.len().min(START_BYTES)]
+    }
+
+    /// All of it, however long the limits let it be.
+    pub(super) async fn whole(self) -> Result<Bytes, CutShort> {
+        match self {
+            Self::Whole(body) => Ok(body),
+            Self::Coming(relayed) => Ok(relayed.collect().await?.to_bytes()),
+        }
+    }
+
+    /// The body that the client gets.
+    pub(super) fn into_body(self) -> Either<Full<Bytes>, Relayed> {
+        match self {
+            Self::Whole(body) => Either::Left(Full::new(body)),
+            Self::Coming(relayed) => Either::Right(*relayed),
+        }
+    }
+}
+
 /// A body that is still coming.
 pub(in crate::http) struct Relayed {
     body: AnswerBody,
@@ -60,11 +95,7 @@ pub(in crate::http) struct Relayed {
 
 impl Relayed {
     /// Reads a short body whole, and the start of a long one.
-    pub(super) async fn begin(
-        body: AnswerBody,
-        scrub: Scrub,
-        judge: Option<Judge>,
-    ) -> Result<Either<Full<Bytes>, Self>, CutShort> {
+    pub(super) async fn begin(body: AnswerBody, scrub: Scrub, judge: Option<Judge>) -> Result<Begun, CutShort> {
         let mut relayed = Self { body, scrub, judge, held: BytesMut::new(), is_over: false };
         while relayed.held.len() <= SHORT_BYTES_MAX {
             match relayed.body.frame().await {
@@ -77,11 +108,11 @@ impl Relayed {
                     relayed.judge.iter_mut().for_each(Judge::conclude);
                     let mut whole = std::mem::take(&mut relayed.held);
                     relayed.scrub.overwrite(&mut whole);
-                    return Ok(Either::Left(Full::new(whole.freeze())));
+                    return Ok(Begun::Whole(whole.freeze()));
                 }
             }
         }
-        Ok(Either::Right(relayed))
+        Ok(Begun::Coming(Box::new(relayed)))
     }
 
     fn take(&mut self, data: &[u8]) {

@@ -116,20 +116,38 @@ impl Table {
         login: &SignedLogin,
         now: UnixMillis,
     ) -> Result<(&LocalKeyFor, u32), NotAuthenticated> {
-        let Some(entry) = self.entries.get(&login.api_key) else {
-            return Err(match self.retired.contains(&login.api_key) {
-                true => NotAuthenticated::Generation,
-                false => NotAuthenticated::ForeignKey(KeyHash::of(&login.api_key)),
-            });
-        };
-        if entry.whose.venue.name() != venue {
-            return Err(NotAuthenticated::KeyOfOtherVenue(KeyHash::of(&login.api_key)));
-        }
+        let entry = self.entry(venue, &login.api_key)?;
         if !login.is_by(&entry.signer) {
             return Err(NotAuthenticated::Signature);
         }
         let mut memory = entry.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.admit(&login.signature, login.nonce, now)?;
         Ok((&entry.whose, entry.generation))
+    }
+
+    /// Verifies a key that was shown as it is. Compares in constant time.
+    pub(super) fn verify_bare(
+        &self,
+        venue: &str,
+        api_key: &str,
+        secret: &Secret,
+    ) -> Result<(&LocalKeyFor, u32), NotAuthenticated> {
+        let entry = self.entry(venue, api_key)?;
+        let is_ours = Secret::new(entry.signer.danger_expose_secret().to_vec()) == *secret;
+        if is_ours { Ok((&entry.whose, entry.generation)) } else { Err(NotAuthenticated::Signature) }
+    }
+
+    /// The good key of that name, at its own venue.
+    fn entry(&self, venue: &str, api_key: &str) -> Result<&Entry, NotAuthenticated> {
+        let Some(entry) = self.entries.get(api_key) else {
+            return Err(match self.retired.contains(api_key) {
+                true => NotAuthenticated::Generation,
+                false => NotAuthenticated::ForeignKey(KeyHash::of(api_key)),
+            });
+        };
+        if entry.whose.venue.name() != venue {
+            return Err(NotAuthenticated::KeyOfOtherVenue(KeyHash::of(api_key)));
+        }
+        Ok(entry)
     }
 }

@@ -422,6 +422,81 @@ fn a_secret_of_one_run_is_known_again_and_nothing_else_is() {
     assert!(!other.is_run_secret(secret.expose()));
 }
 
+fn show_bare(
+    local: LocalKeys,
+    venue: &'static str,
+    api_key: &str,
+    secret: &Secret,
+) -> Result<Principal, NotAuthenticated> {
+    let shown = ClientLogin::Key { api_key: api_key.to_owned(), secret: secret.clone() };
+    authenticate(&Proof::shown_at(venue, shown), NOW, &trusted(local))
+}
+
+#[test]
+fn a_key_that_is_shown_as_it_is_proves_its_bot_as_often_as_it_is_shown() {
+    let whose = key_for("bot-a", "bitfinex_main", "bitfinex");
+    let pair = local().issue(&whose).expect("a pair");
+    let trusted = trusted(local());
+    for _ in 0..3 {
+        let shown = ClientLogin::Key { api_key: pair.api_key.clone(), secret: pair.secret.clone() };
+        let who = authenticate(&Proof::shown_at("bitfinex", shown), NOW, &trusted).expect("its own key");
+        assert_eq!((who.name(), who.method()), (&client("bot-a"), Method::LocalKey));
+        assert_eq!((who.account(), who.generation()), (Some(&account("bitfinex_main")), Some(1)));
+    }
+}
+
+#[test]
+fn a_key_that_is_shown_with_anything_else_proves_nothing() {
+    let pair = local().issue(&key_for("bot-a", "bitfinex_main", "bitfinex")).expect("a pair");
+    let secret = |text: &str| Secret::from(text.to_owned());
+    for bad in [secret(""), secret("x"), Secret::new(pair.secret.expose()[1..].to_vec())] {
+        let refused = show_bare(local(), "bitfinex", &pair.api_key, &bad).expect_err("another secret");
+        assert_eq!(refused, NotAuthenticated::Signature);
+    }
+    let foreign = show_bare(local(), "bitfinex", "a key of the exchange", &pair.secret).expect_err("not ours");
+    assert_eq!(
+        (foreign, foreign.reason()),
+        (NotAuthenticated::ForeignKey(KeyHash::of("a key of the exchange")), "foreign_key")
+    );
+    let elsewhere = show_bare(local(), "kraken", &pair.api_key, &pair.secret).expect_err("not there");
+    assert_eq!(elsewhere, NotAuthenticated::KeyOfOtherVenue(KeyHash::of(&pair.api_key)));
+    let raised = local();
+    raised.retable(with_generation("bot-a", 2), NOW);
+    let stolen = show_bare(raised, "bitfinex", &pair.api_key, &pair.secret).expect_err("made worthless");
+    assert_eq!(stolen, NotAuthenticated::Generation);
+    let none = show_bare(local(), "bitfinex", "", &secret("")).expect_err("nothing");
+    assert_eq!(none.reason(), "foreign_key");
+}
+
+#[test]
+fn whose_a_bare_key_is_is_told_by_its_public_half() {
+    let local = local();
+    let pair = local.issue(&key_for("bot-a", "bitfinex_main", "bitfinex")).expect("a pair");
+    let shown = ClientLogin::Key { api_key: pair.api_key, secret: Secret::from("a dummy".to_owned()) };
+    let owner = Owner { client: client("bot-a"), account: account("bitfinex_main") };
+    assert_eq!(local.owner(&shown, "bitfinex", NOW), Some(owner));
+    assert_eq!(local.owner(&shown, "kraken", NOW), None);
+}
+
+#[test]
+fn a_placeholder_that_was_given_up_is_refused_and_no_other_one_is() {
+    let local = local();
+    let who = jwt_principal(u64::MAX / 2, None);
+    let buy =
+        |id| local.issue_placeholder(&who, &account("kraken_main"), venue("kraken"), [id; 16], NOW).expect("sold").text;
+    let (one, other) = (buy(1), buy(2));
+    assert!(local.log_out("bitfinex", &one, NOW).is_err(), "not its venue");
+    assert!(redeem(&local, "kraken", &one).is_ok());
+    let owner = local.log_out("kraken", &one, NOW).expect("is good");
+    assert_eq!(owner.account, account("kraken_main"));
+    assert_eq!(redeem(&local, "kraken", &one), Err(NotAuthenticated::LoggedOut));
+    assert_eq!(local.owner(&ClientLogin::Token(one.clone()), "kraken", NOW), None);
+    assert_eq!(local.log_out("kraken", &one, NOW), Err(NotAuthenticated::LoggedOut));
+    assert!(redeem(&local, "kraken", &other).is_ok());
+    local.retable(grants(), NOW);
+    assert_eq!(redeem(&local, "kraken", &one), Err(NotAuthenticated::LoggedOut), "a reload forgets none");
+}
+
 #[test]
 fn nothing_that_is_printed_shows_a_secret() {
     let local = local();

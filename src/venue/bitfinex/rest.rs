@@ -49,7 +49,7 @@ impl Rest for Bitfinex {
         }
     }
 
-    fn may_prove(&self, headers: &HeaderMap) -> bool {
+    fn may_prove(&self, _path: &str, headers: &HeaderMap) -> bool {
         headers.contains_key("bfx-apikey")
     }
 

@@ -48,7 +48,7 @@ impl Rest for Kraken {
         })
     }
 
-    fn may_prove(&self, headers: &HeaderMap) -> bool {
+    fn may_prove(&self, _path: &str, headers: &HeaderMap) -> bool {
         headers.contains_key("api-key")
     }
 

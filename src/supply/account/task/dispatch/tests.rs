@@ -31,6 +31,7 @@ fn permit(client: &str) -> Permit {
         venues: Vec::new(),
         scope: [Right::Trade].into_iter().collect(),
         max_sessions: 1,
+        sub_accounts: None,
     };
     let policy = Policy::new(vec![grant], BTreeMap::from([(name, venue.name())]));
     let endpoint = venue.endpoints().iter().find(|endpoint| endpoint.name == "rest").expect("it has one");
