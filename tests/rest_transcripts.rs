@@ -69,7 +69,7 @@ fn play(text: &str) -> String {
                 let status = status.parse().expect("a status");
                 format!("    {:?}\n", player.rest.outcome(status, body.as_bytes()))
             }
-            "unanswered" => told(&player.rest.refuse(unanswered(rest))),
+            "unanswered" => told(&player.rest.refuse(None, unanswered(rest))),
             "token" => {
                 let (placeholder, seconds) = rest.split_once(' ').expect("a placeholder and its life");
                 let lives = Duration::from_secs(seconds.parse().expect("seconds"));
@@ -159,7 +159,7 @@ impl Player {
         let reading = match self.rest.read(&request) {
             Ok(reading) => reading,
             Err(why) => {
-                let answer = told(&self.rest.refuse(Unanswered::Refused(why)));
+                let answer = told(&self.rest.refuse(Some(&request), Unanswered::Refused(why)));
                 return format!("    refused {}\n{answer}", why.slug());
             }
         };

@@ -169,11 +169,11 @@ impl Asked<'_> {
         let house = &self.door.house;
         let (Some(local), Some(account)) = (house.trusted.local(), permit.account()) else {
             warn!(client = %who.name(), "no socket token: `[clients.local_keys]` is not configured");
-            return own(&self.rest.refuse(Unanswered::Unavailable), "no_local_keys", "not-sent");
+            return own(&self.rest.refuse(Some(&self.request), Unanswered::Unavailable), "no_local_keys", "not-sent");
         };
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
-            return own(&self.rest.refuse(Unanswered::Unavailable), "internal_error", "not-sent");
+            return own(&self.rest.refuse(Some(&self.request), Unanswered::Unavailable), "internal_error", "not-sent");
         }
         let now = house.clock.now();
         match local.issue_placeholder(who, account, self.route.venue, random, now) {
@@ -263,7 +263,7 @@ impl Asked<'_> {
             Ok(body) => body,
             Err(why) => {
                 warn!(peer = %self.connection.peer, %why, status = head.status.as_u16(), "answer cut short");
-                let told = RestAnswer { status: 502, ..self.rest.refuse(Unanswered::MaybeSent) };
+                let told = RestAnswer { status: 502, ..self.rest.refuse(Some(&self.request), Unanswered::MaybeSent) };
                 return own(&told, "answer_incomplete", "answered");
             }
         };
@@ -290,12 +290,12 @@ impl Asked<'_> {
             reason = why.slug(),
             "request refused"
         );
-        own(&self.rest.refuse(Unanswered::Refused(why)), why.slug(), "not-sent")
+        own(&self.rest.refuse(Some(&self.request), Unanswered::Refused(why)), why.slug(), "not-sent")
     }
 
     fn not_answered(&self, operation: &'static str, client: &ClientName, why: NotAnswered) -> Answer {
         warn!(%client, route = ?self.route, operation, %why, "request not answered");
-        own(&self.rest.refuse(why.unanswered()), slug(&why), why.word())
+        own(&self.rest.refuse(Some(&self.request), why.unanswered()), slug(&why), why.word())
     }
 }
 

@@ -294,7 +294,8 @@ impl Session {
         };
         self.phase = Phase::LoggingIn;
         self.deadline = Some((now.plus(self.rules.limits.login_timeout), End::UpstreamLoginTimeout));
-        self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Opened { login, scope, now }, steps));
+        let opened = venue::Event::Opened { login, scope, sub_accounts: None, now };
+        self.turn(now, out, |dialect, steps| dialect.on_event(opened, steps));
     }
 
     /// Decides about one message of a client that may talk.
@@ -403,6 +404,7 @@ impl Session {
                 }
                 Step::TokenEnded => out.push(Action::TokenEnded),
                 Step::LoginRefused => self.close(End::UpstreamAuthRejected, out),
+                Step::ProtocolBroken => self.close(End::UpstreamProtocol, out),
             }
         }
         self.steps = steps;
