@@ -36,6 +36,9 @@ const EARLY_MAX: usize = 64;
 /// that gets a part of one is lost (signalrcore, pysignalr).
 const PART_BYTES_MAX: usize = 1024 * 1024;
 
+/// Documented contracts have some 20 characters.
+const CONTRACT_BYTES_MAX: usize = 64;
+
 /// The operation of a message that holds the client's handshake.
 const HANDSHAKE: &str = "handshake";
 
@@ -221,11 +224,17 @@ fn judge_arguments(takes: Takes, invocation: Invocation<'_>) -> Result<Option<u6
     match (takes, first) {
         (Takes::Nothing | Takes::AccountOrNothing, None) => Ok(None),
         (Takes::Account | Takes::AccountOrNothing, Some(id)) => id.as_u64().map(Some).ok_or(Refusal::Malformed),
-        (Takes::Contract, Some(id)) if id.kind() == json::Kind::String => Ok(None),
+        // Nothing else that a client writes may reach the exchange by this way.
+        (Takes::Contract, Some(id)) if id.plain_str().is_some_and(is_contract) => Ok(None),
         (Takes::Nothing | Takes::Contract, Some(_)) | (Takes::Account | Takes::Contract, None) => {
             Err(Refusal::Malformed)
         }
     }
+}
+
+/// The id of a contract, like `CON.F.US.EP.U25`.
+fn is_contract(id: &str) -> bool {
+    (1..=CONTRACT_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Dialect for Conversation {
@@ -257,6 +266,9 @@ impl Dialect for Conversation {
         let operation = if self.is_shaken { "" } else { HANDSHAKE };
         let mut found = Found { operation, acts: Acts::default(), sub_accounts: Vec::new(), rebuilt: Vec::new() };
         let outcome = self.read_records(message.payload(), &mut found);
+        if outcome == Err(Refusal::Unknown) && self.is_shaken {
+            found.operation = "";
+        }
         Reading {
             operation: found.operation,
             acts: outcome.map(|()| found.acts),

@@ -9,6 +9,8 @@
 use super::json::{Array, Kind, Object, Value};
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 /// What every record ends with. It stands in no JSON text: a control character in a string is written with an escape.
