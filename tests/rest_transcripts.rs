@@ -209,10 +209,11 @@ impl Player {
                 line(&mut told, &format!("shows {} {} {verdict}", login.api_key, login.nonce));
             }
         }
+        let token = Secret::from("REAL-TOKEN".to_owned());
         match reading.handling {
             Handling::Local(_) => line(&mut told, "answered here"),
             Handling::Bearer => {
-                sent(&mut told, &self.rest.bear(request, &reading, &Secret::from("REAL-TOKEN".to_owned())))
+                sent(&mut told, &self.rest.bear(request, &reading, &token));
             }
             Handling::Public => sent(&mut told, &self.rest.pass(request)),
             Handling::Signed => sent(&mut told, &self.rest.sign(request, &reading, &self.signer, self.nonce)),

@@ -66,7 +66,7 @@ pub(super) fn lives(token: &str) -> Option<Duration> {
     if !is_token {
         return None;
     }
-    let Some(told) = token.split('.').nth(1).and_then(|claims| told_life(claims)) else { return Some(LIVES) };
+    let Some(told) = token.split('.').nth(1).and_then(told_life) else { return Some(LIVES) };
     Some(told.min(LIVES)).filter(|lives| !lives.is_zero())
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Fails unless `written` is the call in `record` of the method `target`, and nothing else.
-pub fn assert_right_writing(record: &[u8], target: &str, written: &[u8]) {
+pub(super) fn assert_right_writing(record: &[u8], target: &str, written: &[u8]) {
     // A number that serde_json cannot hold: it has nothing to say.
     let Ok(read) = serde_json::from_slice::<Value>(record) else { return };
     let (end, text) = written.split_last().expect("something was written");
