@@ -7,7 +7,7 @@ use crate::fresh::UnixMillis;
 use crate::identity::local::GENERATION_FIRST;
 use crate::identity::{Method, Principal};
 use crate::names::{AccountName, ClientName};
-use crate::scope::{Acts, Right, Scope};
+use crate::scope::{Act, Acts, Right, Scope};
 use crate::venue::Route;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -353,6 +353,13 @@ impl Permit {
     pub fn lacks_sub_account(&self, named: &[u64]) -> Option<u64> {
         let allowed = self.sub_accounts.as_ref()?;
         named.iter().copied().find(|id| !allowed.contains(id))
+    }
+
+    /// The first right that these acts need and the permit lacks, at the trading accounts that they are about. `None`:
+    /// all are allowed. Which trading account it was is nothing that a client has to learn.
+    pub fn lacks_at(&self, acts: Acts, named: &[u64]) -> Option<Right> {
+        self.lacks(acts)
+            .or_else(|| self.lacks_sub_account(named).map(|_| acts.iter().next().map_or(Right::Read, Act::right)))
     }
 
     /// When the proof behind it ends.

@@ -9,13 +9,18 @@
 //! content-type: application/json   its headers,
 //! body {"nonce":1}                 and its body
 //! told 200 {"error":[]}            the exchange's answer to a signed request
-//! unanswered busy                  there is none: `busy`, `withdrawn`, `unavailable`, `maybe-sent`, `replayed`
+//! unanswered busy                  there is none: `busy`, `withdrawn`, `unavailable`, `maybe-sent`, `replayed`, `denied`,
+//!                                  `unauthenticated`
 //! token <placeholder> <seconds>    the placeholder that answers a request for a token
+//! logged-out                       the placeholder that it gave up is no longer taken
+//! negotiated <number>              the random number that answers how to open a socket
+//! narrowed 1,2 {"accounts":[]}     the exchange's answer, for a client that may use these trading accounts
 //! ```
 
 use bytes::Bytes;
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::{Nonce, UnixMillis};
+use countersign::scope::Right;
 use countersign::secret::Secret;
 use countersign::venue::rest::{Given, Handling, Rest, RestAnswer, RestRequest, Subjects, Unanswered};
 use countersign::venue::{self, ClientLogin, Endpoint, Refusal, SignedRequest, Venue};
@@ -54,7 +59,7 @@ fn play(text: &str) -> String {
     let text = without_comments(text);
     let mut lines = text.lines().filter(|line| !line.starts_with(' ')).peekable();
     let mut played = String::new();
-    let mut player = None;
+    let mut player: Option<Player> = None;
     while let Some(line) = lines.next() {
         writeln!(played, "{line}").expect("a String takes every write");
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -62,20 +67,31 @@ fn play(text: &str) -> String {
             player = Some(Player::new(rest));
             continue;
         }
-        let player = player.as_ref().expect("`venue` comes first");
+        let player = player.as_mut().expect("`venue` comes first");
         let comes_of_it = match word {
             "told" => {
                 let (status, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 let status = status.parse().expect("a status");
                 format!("    {:?}\n", player.rest.outcome(status, body.as_bytes()))
             }
-            "unanswered" => told(&player.rest.refuse(unanswered(rest))),
+            "unanswered" => told(&player.rest.refuse(player.last.as_ref(), unanswered(rest))),
             "token" => {
                 let (placeholder, seconds) = rest.split_once(' ').expect("a placeholder and its life");
                 let lives = Duration::from_secs(seconds.parse().expect("seconds"));
                 let (now, placeholder) = (UnixMillis(0), Secret::from(placeholder.to_owned()));
                 let given = Given::Token { placeholder: &placeholder, ends_at: now.plus(lives), now };
-                told(&player.rest.answer(&player.asked("POST", "/", HeaderMap::new(), ""), given))
+                player.answered(given)
+            }
+            "logged-out" => player.answered(Given::LoggedOut),
+            "negotiated" => player.answered(Given::Negotiated(rest.parse().expect("a number"))),
+            "narrowed" => {
+                let (allowed, body) = rest.split_once(' ').expect("accounts and a body");
+                let allowed: Vec<u64> = allowed.split(',').map(|id| id.parse().expect("an id")).collect();
+                let request = player.last.as_ref().expect("a request comes first");
+                match player.rest.narrow(request, body.as_bytes(), &allowed) {
+                    Some(narrowed) => format!("    {}\n", String::from_utf8_lossy(&narrowed)),
+                    None => "    as it is\n".to_owned(),
+                }
             }
             method => {
                 let mut headers = HeaderMap::new();
@@ -108,6 +124,8 @@ fn unanswered(word: &str) -> Unanswered {
         "unavailable" => Unanswered::Unavailable,
         "maybe-sent" => Unanswered::MaybeSent,
         "replayed" => Unanswered::Refused(Refusal::Replayed),
+        "denied" => Unanswered::Refused(Refusal::NotPermitted(Right::Trade)),
+        "unauthenticated" => Unanswered::Refused(Refusal::NotAuthenticated),
         _ => panic!("unanswered for what reason: {word}"),
     }
 }
@@ -121,6 +139,8 @@ struct Player {
     endpoint: &'static Endpoint,
     signer: Signer,
     nonce: Nonce,
+    /// The request that was asked last.
+    last: Option<RestRequest>,
 }
 
 impl Player {
@@ -139,7 +159,7 @@ impl Player {
         };
         let text = |text: &str| Secret::from(text.to_owned());
         let signer = Signer::new(&text("REAL-KEY"), &text(secret), format).expect("a credential");
-        Self { rest: venue.rest().expect("a venue with a REST API"), endpoint, signer, nonce }
+        Self { rest: venue.rest().expect("a venue with a REST API"), endpoint, signer, nonce, last: None }
     }
 
     fn asked(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> RestRequest {
@@ -154,18 +174,26 @@ impl Player {
         }
     }
 
-    fn request(&self, method: &str, target: &str, headers: HeaderMap, body: &str) -> String {
+    fn answered(&self, given: Given<'_>) -> String {
+        told(&self.rest.answer(self.last.as_ref().expect("a request comes first"), given))
+    }
+
+    fn request(&mut self, method: &str, target: &str, headers: HeaderMap, body: &str) -> String {
         let request = self.asked(method, target, headers, body);
-        let reading = match self.rest.read(&request) {
+        let request = &*self.last.insert(request);
+        let reading = match self.rest.read(request) {
             Ok(reading) => reading,
             Err(why) => {
-                let answer = told(&self.rest.refuse(Unanswered::Refused(why)));
+                let answer = told(&self.rest.refuse(Some(request), Unanswered::Refused(why)));
                 return format!("    refused {}\n{answer}", why.slug());
             }
         };
         let mut told = String::new();
         let acts: Vec<_> = reading.acts.iter().map(|act| format!("{act:?}").to_lowercase()).collect();
         line(&mut told, &format!("does {} {}", reading.operation, acts.join(",")));
+        if !reading.sub_accounts.is_empty() {
+            line(&mut told, &format!("uses accounts {:?}", reading.sub_accounts));
+        }
         match &reading.subjects {
             Subjects::None => {}
             Subjects::All => line(&mut told, "about all"),
@@ -181,11 +209,14 @@ impl Player {
                 line(&mut told, &format!("shows {} {} {verdict}", login.api_key, login.nonce));
             }
         }
+        let token = Secret::from("REAL-TOKEN".to_owned());
         match reading.handling {
             Handling::Local(_) => line(&mut told, "answered here"),
-            Handling::Bearer => line(&mut told, "sent with the bearer token"),
-            Handling::Public => sent(&mut told, &self.rest.pass(&request)),
-            Handling::Signed => sent(&mut told, &self.rest.sign(&request, &reading, &self.signer, self.nonce)),
+            Handling::Bearer => {
+                sent(&mut told, &self.rest.bear(request, &reading, &token));
+            }
+            Handling::Public => sent(&mut told, &self.rest.pass(request)),
+            Handling::Signed => sent(&mut told, &self.rest.sign(request, &reading, &self.signer, self.nonce)),
         }
         told
     }

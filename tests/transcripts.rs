@@ -20,6 +20,8 @@
 //! grants none / grants same        the policy is another one: without any grant, or the same
 //! wait <seconds>                   time passes; the session is woken if it asked for that
 //! ```
+//!
+//! The byte that ends a record of SignalR (0x1E) is written `␞`.
 
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fault;
@@ -147,13 +149,14 @@ impl Stage {
                 Vec::new()
             }
             ("arrived", _) => self.happen(Event::Arrived),
-            ("client", _) => self.happen(Event::FromClient(Message::text(rest))),
+            ("client", _) => self.happen(Event::FromClient(Message::text(rest.replace('␞', "\u{1e}")))),
             ("binary", "client") => {
                 self.happen(Event::FromClient(Message::from_peer(Kind::Binary, b"\x00\x01"[..].into())))
             }
             ("upstream", _) => {
-                if self.session().watches(rest.as_bytes()) {
-                    self.happen(Event::FromUpstream(Message::text(rest)))
+                let text = rest.replace('␞', "\u{1e}");
+                if self.session().watches(text.as_bytes()) {
+                    self.happen(Event::FromUpstream(Message::text(text)))
                 } else {
                     vec!["passes unread".to_owned()]
                 }
@@ -269,7 +272,10 @@ fn route(rest: &str) -> Route {
 
 fn shown(action: &Action) -> String {
     let text = |message: &Message| match message.kind() {
-        Kind::Text => String::from_utf8(message.payload().to_vec()).expect("text is UTF-8"),
+        Kind::Text => {
+            let text = String::from_utf8(message.payload().to_vec()).expect("text is UTF-8");
+            text.replace('\u{1e}', "␞")
+        }
         Kind::Binary => format!("{} binary bytes", message.len()),
     };
     match action {

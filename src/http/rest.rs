@@ -50,7 +50,7 @@ pub(super) async fn answer(
         Some(who) => drop(permit(&door.house.policy.borrow(), who, &route, wish.as_ref())?),
         None if may_prove || door.house.policy.borrow().admits_anonymous(&route) => {}
         None => {
-            let mut answer = own(&rest.refuse(NOBODY), Why::NotAuthenticated.slug(), "not-sent");
+            let mut answer = own(&rest.refuse(None, NOBODY), Why::NotAuthenticated.slug(), "not-sent");
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Ok(answer);
         }
@@ -170,7 +170,7 @@ impl Asked<'_> {
         if owner.is_some_and(|owner| !owner.is(permit.client(), permit.account())) {
             return self.refuse(Why::CredentialField, reading.operation, Some(&who));
         }
-        if let Some(right) = permit.lacks(reading.acts) {
+        if let Some(right) = permit.lacks_at(reading.acts, &reading.sub_accounts) {
             return self.refuse(Why::NotPermitted(right), reading.operation, Some(&who));
         }
         match reading.handling {
@@ -188,11 +188,11 @@ impl Asked<'_> {
         let house = &self.door.house;
         let (Some(local), Some(account)) = (house.trusted.local(), permit.account()) else {
             warn!(client = %who.name(), "no socket token: `[clients.local_keys]` is not configured");
-            return own(&self.rest.refuse(Unanswered::Unavailable), "no_local_keys", "not-sent");
+            return own(&self.told(Unanswered::Unavailable), "no_local_keys", "not-sent");
         };
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
-            return own(&self.rest.refuse(Unanswered::Unavailable), "internal_error", "not-sent");
+            return own(&self.told(Unanswered::Unavailable), "internal_error", "not-sent");
         }
         let now = house.clock.now();
         match local.issue_placeholder(who, account, self.route.venue, random, now) {

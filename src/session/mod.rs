@@ -295,7 +295,9 @@ impl Session {
         };
         self.phase = Phase::LoggingIn;
         self.deadline = Some((now.plus(self.rules.limits.login_timeout), End::UpstreamLoginTimeout));
-        self.turn(now, out, |dialect, steps| dialect.on_event(venue::Event::Opened { login, scope, now }, steps));
+        let sub_accounts = permit.sub_accounts().map(Into::into);
+        let opened = venue::Event::Opened { login, scope, sub_accounts, now };
+        self.turn(now, out, |dialect, steps| dialect.on_event(opened, steps));
     }
 
     /// Decides about one message of a client that may talk.
@@ -317,7 +319,7 @@ impl Session {
         let scope = permit.scope();
         let why = match reading.acts {
             Ok(acts) if acts.is_empty() => Refusal::Unknown,
-            Ok(acts) => match permit.lacks(acts) {
+            Ok(acts) => match permit.lacks_at(acts, &reading.sub_accounts) {
                 None => {
                     return self.turn(now, out, |dialect, steps| dialect.forward(message, &reading, scope, now, steps));
                 }
@@ -406,6 +408,7 @@ impl Session {
                 }
                 Step::TokenEnded => out.push(Action::TokenEnded),
                 Step::LoginRefused => self.close(End::UpstreamAuthRejected, out),
+                Step::ProtocolBroken => self.close(End::UpstreamProtocol, out),
             }
         }
         self.steps = steps;

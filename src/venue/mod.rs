@@ -20,6 +20,7 @@ use std::time::Duration;
 pub mod bitfinex;
 pub mod kraken;
 pub mod plain;
+pub mod projectx;
 pub mod rest;
 pub mod wire;
 
@@ -34,6 +35,7 @@ macro_rules! venues {
 venues! {
     kraken::Kraken, "Kraken Spot: REST, WebSocket v2 and v1, public and private";
     bitfinex::Bitfinex, "Bitfinex: REST v2 and WebSocket v2, public and private";
+    projectx::ProjectX, "ProjectX (TopstepX): REST, and the SignalR hubs of user and market";
     plain::Plain, "any WebSocket server of your own, with an optional bearer token";
 }
 
@@ -364,6 +366,8 @@ pub enum Event {
         login: Login,
         /// What the client may do: a login may carry no more.
         scope: Scope,
+        /// Which of the account's own trading accounts the client may see and touch. `None`: all of them.
+        sub_accounts: Option<Arc<[u64]>>,
         /// When that was.
         now: UnixMillis,
     },
@@ -423,6 +427,8 @@ pub enum Step {
     LoginRefused,
     /// The exchange says that the token with which this socket was opened has ended. The socket may live on.
     TokenEnded,
+    /// What the exchange sent is not its own protocol, and cannot be made good: this conversation is over.
+    ProtocolBroken,
 }
 
 /// What an exchange said to a login or to a signed request.
@@ -454,12 +460,14 @@ pub struct Reading {
     pub reply_to: Option<Range<usize>>,
     /// The venue's own proof of who is calling, if the message carries one.
     pub shown: Option<ClientLogin>,
+    /// The trading accounts that the message names, where one account of ours holds several.
+    pub sub_accounts: Vec<u64>,
 }
 
 impl Reading {
     /// A reading that ends in a refusal.
     pub fn refused(why: Refusal) -> Self {
-        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None }
+        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None, sub_accounts: Vec::new() }
     }
 
     /// The message's own id, as it is written there.
@@ -485,13 +493,16 @@ pub enum Edit {
     },
     /// A credential of the client's own that has no business at the exchange.
     Remove(Range<usize>),
+    /// The message gives way to this one, which was written anew from what was read of it. Empty: nothing is left that
+    /// the exchange should get.
+    Rebuilt(Message),
     /// The whole message is a login of the client's own: it is answered here.
     Login,
 }
 
 impl Edit {
     /// The message with the edit made; every byte outside it as it was. `None`: it cannot be sent, because it
-    /// needs a token and there is none, or because it is answered here.
+    /// needs a token and there is none, or because nothing of it is for the exchange.
     pub fn apply(&self, message: &Message, token: Option<&Secret>) -> Option<Message> {
         match self {
             Edit::None => Some(message.clone()),
@@ -499,6 +510,7 @@ impl Edit {
             Edit::Token { range, before, after } => {
                 Some(message.spliced(range.clone(), &[before.as_bytes(), token?.expose(), after.as_bytes()]))
             }
+            Edit::Rebuilt(rebuilt) => Some(rebuilt.clone()).filter(|rebuilt| !rebuilt.is_empty()),
             Edit::Login => None,
         }
     }

@@ -3,7 +3,7 @@
 //! One right, `trade`, stands for all messages, since there is no table to tell them apart. The account's
 //! secret, where it has one, goes out as `Authorization: Bearer` with the upgrade.
 
-use super::{Dialect, Edit, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch};
+use super::{Dialect, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch};
 use crate::credential::{SecretFormat, Signer};
 use crate::fresh::{NonceUnit, UnixMillis};
 use crate::message::Message;
@@ -56,7 +56,7 @@ impl Dialect for Conversation {
     }
 
     fn read(&self, _message: &Message) -> Reading {
-        Reading { acts: Ok(Acts::one(Act::Order)), edit: Edit::None, operation: "message", reply_to: None, shown: None }
+        Reading { acts: Ok(Acts::one(Act::Order)), operation: "message", ..Reading::refused(Refusal::Unknown) }
     }
 
     fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {

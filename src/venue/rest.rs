@@ -41,6 +41,8 @@ pub struct RestReading {
     pub handling: Handling,
     /// The venue's own proof of who is calling, if the request carries one.
     pub shown: Option<ClientLogin>,
+    /// The trading accounts that it names, where one account of ours holds several.
+    pub sub_accounts: Vec<u64>,
     /// Which orders it is about: a cancel takes back what its client has still in the queue.
     pub subjects: Subjects,
     /// What the exchange gets as the body.
@@ -229,8 +231,8 @@ pub trait Rest: Sync {
     /// What the exchange said to the signature, from the status and the first bytes of its answer.
     fn outcome(&self, status: u16, body_start: &[u8]) -> LoginOutcome;
 
-    /// An answer that the venue's client libraries understand, where the exchange gave none.
-    fn refuse(&self, why: Unanswered) -> RestAnswer;
+    /// An answer that the venue's client libraries understand, where the exchange gave none to this request.
+    fn refuse(&self, request: Option<&RestRequest>, why: Unanswered) -> RestAnswer;
 
     /// Sends a request on with the account's bearer token, and nothing of the client's. Only for venues whose requests
     /// are read as [`Handling::Bearer`].
@@ -243,8 +245,8 @@ pub trait Rest: Sync {
     }
 
     /// Our own answer to a request that is read as [`Handling::Local`].
-    fn answer(&self, _request: &RestRequest, _given: Given<'_>) -> RestAnswer {
-        self.refuse(Unanswered::Refused(Refusal::Unknown))
+    fn answer(&self, request: &RestRequest, _given: Given<'_>) -> RestAnswer {
+        self.refuse(Some(request), Unanswered::Refused(Refusal::Unknown))
     }
 
     /// What of the exchange's answer a client gets that may use these trading accounts alone: asked only about a client

@@ -11,8 +11,8 @@ use countersign::venue::rest::{
     Given, Handling, Local, MediaType, Piece, Rest, RestAnswer, RestReading, RestRequest, Subjects, Unanswered,
 };
 use countersign::venue::{
-    Bearer, ClientLogin, Dialect, Edit, Endpoint, EndpointKind, Event, LoginOutcome, Minted, Minting, NonceRules,
-    NotMinted, Reading, Refusal, SignedRequest, Step, Steps, Venue, Watch,
+    Bearer, ClientLogin, Dialect, Endpoint, EndpointKind, Event, LoginOutcome, Minted, Minting, NonceRules, NotMinted,
+    Reading, Refusal, SignedRequest, Step, Steps, Venue, Watch,
 };
 use std::time::Duration;
 
@@ -146,7 +146,16 @@ impl Rest for Desk {
         let body = vec![Piece::Kept(0..request.body.len())];
         let content_type = Some(MediaType::Json);
         let acts = Acts::one(act);
-        Ok(RestReading { operation, acts, handling, shown, subjects: Subjects::None, body, content_type })
+        Ok(RestReading {
+            operation,
+            acts,
+            handling,
+            shown,
+            sub_accounts: Vec::new(),
+            subjects: Subjects::None,
+            body,
+            content_type,
+        })
     }
 
     fn sign(&self, _: &RestRequest, _: &RestReading, _: &Signer, _: Nonce) -> SignedRequest {
@@ -157,7 +166,7 @@ impl Rest for Desk {
         if status == 401 { LoginOutcome::Refused } else { LoginOutcome::Accepted }
     }
 
-    fn refuse(&self, why: Unanswered) -> RestAnswer {
+    fn refuse(&self, _request: Option<&RestRequest>, why: Unanswered) -> RestAnswer {
         let status = match why {
             Unanswered::Refused(Refusal::NotAuthenticated) => 401,
             Unanswered::Refused(_) => 200,
@@ -201,7 +210,7 @@ impl Dialect for Conversation {
     }
 
     fn read(&self, _message: &Message) -> Reading {
-        Reading { acts: Ok(Acts::one(Act::Read)), edit: Edit::None, operation: "say", reply_to: None, shown: None }
+        Reading { acts: Ok(Acts::one(Act::Read)), operation: "say", ..Reading::refused(Refusal::Unknown) }
     }
 
     fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {

@@ -45,7 +45,7 @@ impl Heard {
 impl Asked<'_> {
     /// What the venue's client libraries understand, where the exchange gave no answer.
     pub(super) fn told(&self, why: Unanswered) -> RestAnswer {
-        self.rest.refuse(why)
+        self.rest.refuse(Some(&self.request), why)
     }
 
     /// Passes the exchange's answer on: whole, where it is short, else as it comes in.

@@ -88,7 +88,7 @@ impl Rest for Bitfinex {
     }
 
     /// ccxt reads the code under status 500, and the status otherwise; bitfinex-api-py the code alone.
-    fn refuse(&self, why: Unanswered) -> RestAnswer {
+    fn refuse(&self, _request: Option<&RestRequest>, why: Unanswered) -> RestAnswer {
         let (status, code, text) = match why {
             Unanswered::Refused(Refusal::NotPermitted(_)) => (500, 10_001, "api_key: permission invalid"),
             Unanswered::Refused(Refusal::Unknown) => (500, 10_000, "request: unknown to the proxy, and so not sent"),
@@ -116,6 +116,7 @@ fn public(operation: &'static str, content_type: Option<MediaType>) -> RestReadi
         acts: Acts::one(Act::Public),
         handling: Handling::Public,
         shown: None,
+        sub_accounts: Vec::new(),
         subjects: Subjects::None,
         body: Vec::new(),
         content_type,
@@ -151,6 +152,7 @@ fn read_private(request: &RestRequest, operation: &'static str, act: Act) -> Res
         acts,
         handling: Handling::Signed,
         shown: shown(request)?,
+        sub_accounts: Vec::new(),
         subjects: subjects::of(operation, act, object),
         body: if request.body.is_empty() { Vec::new() } else { vec![Piece::Kept(0..request.body.len())] },
         content_type: Some(MediaType::Json),

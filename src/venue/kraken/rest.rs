@@ -42,6 +42,7 @@ impl Rest for Kraken {
             acts: Acts::one(Act::Public),
             handling: Handling::Public,
             shown: None,
+            sub_accounts: Vec::new(),
             subjects: Subjects::None,
             body: Vec::new(),
             content_type: None,
@@ -86,7 +87,7 @@ impl Rest for Kraken {
         outcome
     }
 
-    fn refuse(&self, why: Unanswered) -> RestAnswer {
+    fn refuse(&self, _request: Option<&RestRequest>, why: Unanswered) -> RestAnswer {
         let (status, error) = match why {
             Unanswered::Refused(Refusal::NotPermitted(_)) => (200, "EGeneral:Permission denied"),
             Unanswered::Refused(Refusal::Unknown) => (200, "EGeneral:Unknown method"),
@@ -105,9 +106,9 @@ impl Rest for Kraken {
         RestAnswer { status, body: format!(r#"{{"error":["{error}"],"countersign":"{}"}}"#, why.slug()) }
     }
 
-    fn answer(&self, _request: &RestRequest, given: Given<'_>) -> RestAnswer {
+    fn answer(&self, request: &RestRequest, given: Given<'_>) -> RestAnswer {
         let Given::Token { placeholder, ends_at, now } = given else {
-            return self.refuse(Unanswered::Refused(Refusal::Unknown));
+            return self.refuse(Some(request), Unanswered::Refused(Refusal::Unknown));
         };
         let mut body = String::from(r#"{"error":[],"result":{"token":"#);
         json::string(&mut body, &String::from_utf8_lossy(placeholder.expose()));
@@ -153,6 +154,7 @@ fn read_private(request: &RestRequest) -> Result<RestReading, Refusal> {
         acts: Acts::one(act),
         handling: if operation == "GetWebSocketsToken" { Handling::Local(Local::Token) } else { Handling::Signed },
         shown: shown(request, &body)?,
+        sub_accounts: Vec::new(),
         subjects,
         body: body.edited(),
         content_type: Some(body.media_type()),

@@ -3,3 +3,4 @@
 pub mod form;
 pub mod json;
 pub mod path;
+pub mod signalr;

@@ -368,7 +368,7 @@ fn a_refusal_is_one_that_libraries_know() {
         (Unanswered::Unavailable, 503, 11_000),
         (Unanswered::MaybeSent, 504, 10_000),
     ] {
-        let answer = Bitfinex.refuse(why);
+        let answer = Bitfinex.refuse(None, why);
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!((answer.status, &body[0], &body[1]), (status, &"error".into(), &code.into()), "{why:?}");
         // ccxt takes these words for something else, before it looks at the code.
@@ -377,7 +377,7 @@ fn a_refusal_is_one_that_libraries_know() {
             assert!(!text.contains(word), "{text}");
         }
     }
-    let denied = Bitfinex.refuse(Unanswered::Refused(Refusal::NotAuthenticated));
+    let denied = Bitfinex.refuse(None, Unanswered::Refused(Refusal::NotAuthenticated));
     assert_eq!(denied.body, r#"["error",10100,"apikey: invalid"]"#);
 }
 

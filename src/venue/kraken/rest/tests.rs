@@ -426,7 +426,7 @@ fn a_refusal_is_one_that_libraries_know() {
         (Unanswered::Unavailable, 503, "EService:Unavailable"),
         (Unanswered::MaybeSent, 504, "EGeneral:Internal error"),
     ] {
-        let answer = Kraken.refuse(why);
+        let answer = Kraken.refuse(None, why);
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!((answer.status, &body["error"]), (status, &serde_json::json!([error])), "{why:?}");
         assert_eq!(body["countersign"], why.slug());
