@@ -349,7 +349,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             name: account.name.clone(),
             venue,
             signer,
-            nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
+            nonce_unit: account.nonce_unit,
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
             ordering: match account.ordering {
@@ -527,6 +527,7 @@ fn account_limits(config: &Config) -> account::Limits {
         calls_waiting_max: limits.calls_waiting_max,
         calls_waiting_per_client_max: limits.calls_waiting_per_client_max,
         order_connection_idle: limits.order_connection_idle,
+        token_refresh: limits.token_refresh,
     }
 }
 

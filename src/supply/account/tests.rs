@@ -22,7 +22,7 @@ fn open(store: Arc<Store>) -> Account {
         name,
         venue,
         signer: Signer::new(&text("key"), &text("secret"), format).expect("a credential"),
-        nonce_unit: venue.nonces().unit,
+        nonce_unit: None,
         ordering: Ordering::Strict,
         upstream: Arc::new(Upstream::new(DialLimits::default(), Resolver::default())),
         limits: Limits::default(),
