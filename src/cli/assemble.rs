@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -305,7 +306,10 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         None => None,
     };
     let prepared = prepare(config)?;
-    let store = Arc::new(Store::File(FileStore::open(&config.store_path).map_err(|error| state(&error))?));
+    let files = FileStore::open(&config.store_path).map_err(|error| state(&error))?;
+    let admin_secret = admin_secret()?;
+    files.write_admin_secret(&admin_secret).map_err(|error| state(&error))?;
+    let store = Arc::new(Store::File(files));
     let listeners::Bound { listeners, address, ports, connect_address } = listeners::bind_all(config).await?;
     let admin_listener = listeners::bind("admin.address", config.admin_address).await?;
 
@@ -367,13 +371,17 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let (policy, current_policy) = watch::channel(Arc::new(prepared.policy));
     let admin_address = admin_listener.local_addr().map_err(Exit::failed)?;
     let arrivals = server::Arrivals::default();
+    let sessions = TaskTracker::new();
     let status = admin::Status {
         listening_on: address.to_string(),
         ports: listeners::told(config, &ports),
         connect: connect_address.map(|address| address.to_string()),
         arrivals: arrivals.clone(),
-        accounts: config.accounts.iter().map(|account| account.name.to_string()).collect(),
+        sessions: sessions.clone(),
+        accounts: config.accounts.iter().map(|account| listed(account, &opened)).collect(),
         draining: is_draining.clone(),
+        opened_at: Instant::now(),
+        secret: admin_secret,
     };
     let house = Arc::new(House {
         trusted: Arc::new(prepared.trusted),
@@ -391,7 +399,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         routes,
         origins: config.listen.origins.clone(),
         unsafe_no_auth: config.listen.unsafe_no_auth.then(unproved),
-        sessions: TaskTracker::new(),
+        sessions,
         limits: http_limits(config),
     });
     let acceptor = prepared.acceptor.expect("the certificates are there by now");
@@ -414,6 +422,18 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         accounts: account_tasks,
         writes,
     })
+}
+
+/// The secret of this run for the admin listener's actions.
+fn admin_secret() -> Result<Secret, Exit> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|_| Exit::failed("the system gave no random numbers"))?;
+    Ok(Secret::from(hex::encode(random)))
+}
+
+fn listed(account: &config::Account, opened: &BTreeMap<AccountName, Account>) -> admin::Listed {
+    let (name, venue) = (account.name.to_string(), account.venue);
+    admin::Listed { name, venue, account: opened.get(&account.name).cloned() }
 }
 
 fn public_way() -> Result<Way, Exit> {

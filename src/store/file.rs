@@ -84,7 +84,15 @@ impl FileStore {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.folder.remove(&token_file(account))
     }
+
+    /// Writes the secret by which the admin listener knows whoever may read this folder.
+    pub fn write_admin_secret(&self, secret: &Secret) -> Result<(), StoreError> {
+        self.folder.replace(ADMIN_SECRET, secret.expose())
+    }
 }
+
+/// The file of the admin listener's secret. No account's name has a dot, so none of theirs is called that.
+pub const ADMIN_SECRET: &str = "admin.secret";
 
 fn mark_file(account: &AccountName) -> String {
     format!("{account}.nonce")
