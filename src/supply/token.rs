@@ -136,7 +136,8 @@ pub struct TokenLife {
     refresh: LifePart,
     held: Option<Held>,
     last_id: u64,
-    is_buying: bool,
+    /// When the purchase that is under way began.
+    buying_since: Option<UnixMillis>,
     breaker: Breaker,
     last_failure: NotMinted,
     /// Tokens in a row that were refused [young](YOUNG).
@@ -159,7 +160,7 @@ impl TokenLife {
             refresh,
             held: None,
             last_id: 0,
-            is_buying: false,
+            buying_since: None,
             breaker: Breaker::default(),
             last_failure: NotMinted::Unavailable,
             young_refused: 0,
@@ -174,13 +175,13 @@ impl TokenLife {
     /// True if a new token should be bought now.
     pub fn is_due(&self, now: UnixMillis) -> bool {
         let wants_one = self.held.as_ref().is_none_or(|held| held.refresh_at.min(held.usable_until) <= now);
-        wants_one && !self.is_buying && self.breaker.admits(now)
+        wants_one && !self.is_buying() && self.breaker.admits(now)
     }
 
     /// When something changes by the passing of time, for a token that is usable now: it is due, or runs out.
     pub fn changes_at(&self, now: UnixMillis) -> Option<UnixMillis> {
         let held = self.held.as_ref().filter(|held| now < held.usable_until)?;
-        if self.is_buying {
+        if self.is_buying() {
             return Some(held.usable_until);
         }
         Some(held.refresh_at.max(self.breaker.admits_at()).min(held.usable_until))
@@ -188,29 +189,35 @@ impl TokenLife {
 
     /// Why no token is to be had before the next attempt; `None` if one can be bought now, or is being bought.
     pub fn unavailable(&self, now: UnixMillis) -> Option<NotMinted> {
-        (!self.is_buying && !self.breaker.admits(now)).then_some(self.last_failure)
+        (!self.is_buying() && !self.breaker.admits(now)).then_some(self.last_failure)
     }
 
     /// A purchase begins. It ends by [`renewed`](Self::renewed) or [`failed`](Self::failed).
-    pub fn begins(&mut self) {
-        self.is_buying = true;
+    pub fn begins(&mut self, now: UnixMillis) {
+        self.buying_since = Some(now);
         self.breaker.begins();
     }
 
     /// True from the beginning of a purchase to its end.
     pub fn is_buying(&self) -> bool {
-        self.is_buying
+        self.buying_since.is_some()
     }
 
-    /// Takes over a token that was bought at this moment.
-    pub fn renewed(&mut self, secret: Secret, now: UnixMillis, lives: Duration) -> &Token {
-        self.is_buying = false;
+    /// True if a token that was bought now has no time left: the purchase took longer than its life, which is a failure.
+    pub fn is_late(&self, lives: Duration, now: UnixMillis) -> bool {
+        self.buying_since.is_some_and(|since| since.plus(usable_for(lives)) <= now)
+    }
+
+    /// Takes over a token that was bought. Its life is counted from the beginning of the purchase: nobody knows when the
+    /// exchange began to count.
+    pub fn renewed(&mut self, secret: Secret, lives: Duration, now: UnixMillis) -> &Token {
+        let bought_at = self.buying_since.take().unwrap_or(now);
         if self.young_refused == 0 {
             self.breaker.succeeded();
         } else {
             self.breaker.succeeded_on_trial();
         }
-        self.hold(secret, now, lives)
+        self.hold(secret, bought_at, lives)
     }
 
     /// Takes over a token that an earlier run of the program left, with the wall clock's times. False: it is over, or
@@ -231,7 +238,7 @@ impl TokenLife {
             token: Token { id: TokenId(self.last_id), secret, expires_at },
             bought_at,
             refresh_at: bought_at.plus(self.refresh.of(lives)),
-            usable_until: expires_at.minus(MARGIN_MAX.min(lives / MARGIN_PART)),
+            usable_until: bought_at.plus(usable_for(lives)),
         };
         &self.held.insert(held).token
     }
@@ -247,7 +254,7 @@ impl TokenLife {
             self.young_refused = self.young_refused.saturating_add(1);
             self.last_failure = NotMinted::RefusedWhenUsed;
             // A purchase that is on its way has its own end.
-            if self.young_refused <= YOUNG_REFUSED_MAX || self.is_buying {
+            if self.young_refused <= YOUNG_REFUSED_MAX || self.is_buying() {
                 self.breaker.count();
             } else {
                 self.breaker.failed(Failure::Passing { left: Duration::ZERO }, now, chance);
@@ -259,7 +266,7 @@ impl TokenLife {
     /// No token was to be had. `chance` is a random number below 1: all proxies must not come back at once.
     pub fn failed(&mut self, why: NotMinted, now: UnixMillis, chance: f64) -> Duration {
         self.forgive(now);
-        self.is_buying = false;
+        self.buying_since = None;
         self.last_failure = why;
         let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.usable_until.since(now));
         let failure = match why {
@@ -305,7 +312,7 @@ impl TokenLife {
         let why = self.last_failure;
         match (self.breaker.gate(), &self.held) {
             (Gate::HalfOpen, _) => TokenState::Probing { usable_until },
-            (_, _) if self.is_buying => TokenState::Buying { usable_until },
+            (_, _) if self.is_buying() => TokenState::Buying { usable_until },
             (Gate::Open(until), _) => TokenState::Open { until, failures, why, usable_until },
             (Gate::Waiting(until), _) if now < until => TokenState::Waiting { until, failures, why, usable_until },
             (Gate::Closed | Gate::Waiting(_), None) => TokenState::Absent,
@@ -315,6 +322,11 @@ impl TokenLife {
             },
         }
     }
+}
+
+/// For how long a token of this life is handed out.
+fn usable_for(lives: Duration) -> Duration {
+    lives - MARGIN_MAX.min(lives / MARGIN_PART)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Task {
 
     /// Asks for a token: in its turn, where the request carries a nonce, else at once.
     pub(super) fn want_token(&mut self) {
-        self.token.begins();
+        self.token.begins(self.onward.now(&self.clock));
         let minting = self.venue.minting().expect("`mint_obstacle` has been asked");
         let door = Door { venue: self.venue, endpoint: COUNTER };
         let approach = self.upstream.approach(&self.upkeep, door);
@@ -141,12 +141,15 @@ impl Task {
         self.on_mint_failed(NotMinted::Credential);
     }
 
-    fn on_bought(&mut self, minted: Minted) {
-        self.retried = false;
+    fn on_bought(&mut self, Minted { secret, lives }: Minted) {
         let (wall, now) = (self.clock.now(), self.onward.now(&self.clock));
-        let stored =
-            StoredToken { secret: minted.secret.clone(), minted_at: wall, expires_at: wall.plus(minted.lives) };
-        let token = self.token.renewed(minted.secret, now, minted.lives).clone();
+        if self.token.is_late(lives, now) {
+            return self.on_mint_failed(NotMinted::Unavailable);
+        }
+        self.retried = false;
+        let token = self.token.renewed(secret, lives, now).clone();
+        let expires_at = wall.plus(token.expires_at.since(now));
+        let stored = StoredToken { secret: token.secret.clone(), minted_at: expires_at.minus(lives), expires_at };
         for reply in self.buyers.drain(..) {
             let _ = reply.send(Ok(token.clone()));
         }
