@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 mod listeners;
 pub(super) mod local;
+mod operator;
 #[cfg(feature = "simulator")]
 pub(super) mod simulators;
 #[cfg(feature = "simulator")]
@@ -307,8 +308,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     };
     let prepared = prepare(config)?;
     let files = FileStore::open(&config.store_path).map_err(|error| state(&error))?;
-    let admin_secret = admin_secret()?;
-    files.write_admin_secret(&admin_secret).map_err(|error| state(&error))?;
+    let admin_secret = operator::secret(&files)?;
     let store = Arc::new(Store::File(files));
     let listeners::Bound { listeners, address, ports, connect_address } = listeners::bind_all(config).await?;
     let admin_listener = listeners::bind("admin.address", config.admin_address).await?;
@@ -378,7 +378,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         connect: connect_address.map(|address| address.to_string()),
         arrivals: arrivals.clone(),
         sessions: sessions.clone(),
-        accounts: config.accounts.iter().map(|account| listed(account, &opened)).collect(),
+        accounts: config.accounts.iter().map(|account| operator::listed(account, &opened)).collect(),
         draining: is_draining.clone(),
         opened_at: Instant::now(),
         secret: admin_secret,
@@ -422,18 +422,6 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         accounts: account_tasks,
         writes,
     })
-}
-
-/// The secret of this run for the admin listener's actions.
-fn admin_secret() -> Result<Secret, Exit> {
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|_| Exit::failed("the system gave no random numbers"))?;
-    Ok(Secret::from(hex::encode(random)))
-}
-
-fn listed(account: &config::Account, opened: &BTreeMap<AccountName, Account>) -> admin::Listed {
-    let (name, venue) = (account.name.to_string(), account.venue);
-    admin::Listed { name, venue, account: opened.get(&account.name).cloned() }
 }
 
 fn public_way() -> Result<Way, Exit> {

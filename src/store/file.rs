@@ -1,6 +1,7 @@
 //! State as files: `<account>.nonce` and `<account>.token`, one line of JSON each, in a folder of this process.
 //!
-//! A nonce mark that cannot be read is an error; a token that cannot be read is fetched again.
+//! A nonce mark that cannot be read is an error; a token that cannot be read is fetched again. Beside them lies the
+//! secret by which the admin listener knows the owner of the folder.
 
 use super::folder::Folder;
 use super::{KeyFingerprint, Mark, StoreError, StoredToken, refuse_fall};
