@@ -3,7 +3,6 @@
 
 mod lane_stage;
 
-use countersign::fresh::TokenId;
 use countersign::supply::account::{Call, Limits, NotAnswered, NotSent, Ordering};
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
@@ -52,9 +51,8 @@ async fn wire_order_is_nonce_order_for_64_clients_with_logins_and_token_requests
     let buyer = {
         let desk = Arc::clone(&desk);
         tokio::spawn(async move {
-            let mut refused: Option<TokenId> = None;
             for _ in 0..10 {
-                refused = Some(desk.account.token(refused, PATIENCE).await.expect("a token").id);
+                desk.account.renew_token(PATIENCE).await.expect("a token");
                 let lease = desk.account.lease(PATIENCE).await.expect("a nonce for a login");
                 lease.settle(LoginOutcome::Accepted);
             }
