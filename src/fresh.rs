@@ -109,6 +109,48 @@ impl fmt::Display for NonceUnit {
     }
 }
 
+/// A part of a token's life, such as 13 of its 15 parts: Kraken's lives 15 minutes, and two are left for retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifePart {
+    parts: u32,
+    of: u32,
+}
+
+/// The text is no part of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a part of a token's life, more than none and less than all; write \"13/15\"")]
+pub struct NoPart;
+
+impl LifePart {
+    /// Reads `13/15`. The whole has 1,000 parts at most.
+    pub fn parse(text: &str) -> Result<Self, NoPart> {
+        let number = |text: &str| {
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|number| is_plain && (1..=1000).contains(number)).ok_or(NoPart)
+        };
+        let (parts, of) = text.split_once('/').ok_or(NoPart)?;
+        let (parts, of) = (number(parts)?, number(of)?);
+        if parts < of { Ok(Self { parts, of }) } else { Err(NoPart) }
+    }
+
+    /// So much of a life.
+    pub fn of(self, life: Duration) -> Duration {
+        life / self.of * self.parts
+    }
+}
+
+impl Default for LifePart {
+    fn default() -> Self {
+        Self { parts: 13, of: 15 }
+    }
+}
+
+impl fmt::Display for LifePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.parts, self.of)
+    }
+}
+
 /// Which token of an account: grows by one with each that is minted. Says "this one was refused" without
 /// naming the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,6 +189,17 @@ mod tests {
         }
         for bad in ["", "NS", "s", "ns ", "nanoseconds"] {
             assert_eq!(NonceUnit::parse(bad), Err(UnknownUnit), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_life_is_more_than_none_and_less_than_all() {
+        let part = LifePart::parse("13/15").expect("a part");
+        assert_eq!((part, part.to_string().as_str()), (LifePart::default(), "13/15"));
+        assert_eq!(part.of(Duration::from_secs(900)), Duration::from_secs(780));
+        assert_eq!(part.of(Duration::from_secs(86_400)), Duration::from_secs(74_880));
+        for bad in ["", "13", "0/15", "15/15", "16/15", "13/0", "+1/2", "1/1001", "1/2/3", " 1/2", "0.5"] {
+            assert_eq!(LifePart::parse(bad), Err(NoPart), "{bad:?} was taken");
         }
     }
 

@@ -27,8 +27,8 @@ use tokio_rustls::client::TlsStream;
 /// Stands where a value stands that may not be seen.
 const CANARY: &str = "hunter2-canary";
 
-const COMMANDS: [&str; 10] =
-    ["serve", "demo", "check", "certs", "token", "key", "run", "env", "simulate", "healthcheck"];
+const COMMANDS: [&str; 12] =
+    ["serve", "demo", "check", "certs", "token", "key", "run", "env", "simulate", "status", "account", "healthcheck"];
 
 // ---- serve ----------------------------------------------------------------------------------------------------------
 
@@ -336,6 +336,8 @@ fn help_teaches_every_command_and_its_options() {
         ("simulate", &["--port", "--key", "--secret", "--quiet", "kraken, bitfinex", "verifies signatures"]),
         ("run", &["countersign run -- python3 bot.py", "--warn-after"]),
         ("env", &["eval \"$(countersign env)\"", "--for", "--json"]),
+        ("status", &["--json", "the breaker is open"]),
+        ("account", &["refresh", "reset", "unfreeze", "as the same user"]),
         ("healthcheck", &["exit 0"]),
     ] {
         let help = run(folder.path(), &[command, "--help"]);

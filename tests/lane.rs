@@ -3,10 +3,8 @@
 
 mod lane_stage;
 
-use countersign::fresh::{TokenId, UnixMillis};
 use countersign::names::ClientName;
 use countersign::supply::account::{Answered, Call, Limits, NotAnswered, NotSent, Ordering};
-use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
@@ -73,9 +71,8 @@ async fn wire_order_is_nonce_order_for_64_clients_with_logins_and_token_requests
     let buyer = {
         let desk = Arc::clone(&desk);
         tokio::spawn(async move {
-            let mut refused: Option<TokenId> = None;
             for _ in 0..10 {
-                refused = Some(desk.account.token(refused, PATIENCE).await.expect("a token").id);
+                desk.account.renew_token(PATIENCE).await.expect("a token");
                 let lease = desk
                     .account
                     .lease(ClientName::parse(&client(0)).expect("a name"), PATIENCE)

@@ -23,12 +23,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 mod listeners;
 pub(super) mod local;
+mod operator;
 #[cfg(feature = "simulator")]
 pub(super) mod simulators;
 #[cfg(feature = "simulator")]
@@ -308,7 +310,9 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         None => None,
     };
     let prepared = prepare(config)?;
-    let store = Arc::new(Store::File(FileStore::open(&config.store_path).map_err(|error| state(&error))?));
+    let files = FileStore::open(&config.store_path).map_err(|error| state(&error))?;
+    let admin_secret = operator::secret(&files)?;
+    let store = Arc::new(Store::File(files));
     let listeners::Bound { listeners, address, ports, connect_address } = listeners::bind_all(config).await?;
     let admin_listener = listeners::bind("admin.address", config.admin_address).await?;
 
@@ -352,7 +356,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
             name: account.name.clone(),
             venue,
             signer,
-            nonce_unit: account.nonce_unit.unwrap_or(venue.nonces().unit),
+            nonce_unit: account.nonce_unit,
             upkeep: prepared.policy.upkeep(&account.name).expect("the policy was made of these accounts"),
             upstream: Arc::clone(&ways),
             ordering: match account.ordering {
@@ -370,13 +374,17 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     let (policy, current_policy) = watch::channel(Arc::new(prepared.policy));
     let admin_address = admin_listener.local_addr().map_err(Exit::failed)?;
     let arrivals = server::Arrivals::default();
+    let sessions = TaskTracker::new();
     let status = admin::Status {
         listening_on: address.to_string(),
         ports: listeners::told(config, &ports),
         connect: connect_address.map(|address| address.to_string()),
         arrivals: arrivals.clone(),
-        accounts: config.accounts.iter().map(|account| account.name.to_string()).collect(),
+        sessions: sessions.clone(),
+        accounts: config.accounts.iter().map(|account| operator::listed(account, &opened)).collect(),
         draining: is_draining.clone(),
+        opened_at: Instant::now(),
+        secret: admin_secret,
     };
     let house = Arc::new(House {
         trusted: Arc::new(prepared.trusted),
@@ -394,7 +402,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
         routes,
         origins: config.listen.origins.clone(),
         unsafe_no_auth: config.listen.unsafe_no_auth.then(unproved),
-        sessions: TaskTracker::new(),
+        sessions,
         limits: http_limits(config),
         refusals: http::Throttle::new(),
     });
@@ -533,6 +541,7 @@ fn account_limits(config: &Config) -> account::Limits {
         calls_waiting_max: limits.calls_waiting_max,
         calls_waiting_per_client_max: limits.calls_waiting_per_client_max,
         order_connection_idle: limits.order_connection_idle,
+        token_refresh: limits.token_refresh,
     }
 }
 

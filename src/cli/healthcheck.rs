@@ -5,9 +5,7 @@ use super::{ConfigArgs, Exit, assemble, proxy};
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
     let config = assemble::load(args)?;
     let address = proxy::reachable(config.admin_address);
-    let hint = format!("is `countersign serve` running with admin.address = \"{address}\"?");
-    let asked = proxy::ask(address, "/readyz");
-    let (status, _) = asked.map_err(|error| Exit::failed(format!("{address}: {error}; {hint}")))?;
+    let (status, _) = proxy::ask(address, "/readyz").map_err(|error| proxy::not_there(address, &error))?;
     match status {
         200 => {
             super::say("ready");

@@ -1,5 +1,6 @@
 //! The command line: what each command is called, what its help teaches, and its exit code.
 
+mod account;
 pub mod assemble;
 mod certs;
 mod check;
@@ -16,6 +17,7 @@ mod run_secret;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod status;
 mod stop;
 mod token;
 
@@ -119,6 +121,8 @@ enum Command {
     Env(env::EnvArgs),
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
+    Status(status::StatusArgs),
+    Account(account::AccountArgs),
     /// Ask the admin listener of a running proxy whether it is ready: exit 0 if so (for images without curl)
     Healthcheck,
 }
@@ -148,6 +152,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Env(args) => env::run(&cli.config, &args),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
+        Command::Status(args) => status::run(&cli.config, &args),
+        Command::Account(args) => account::run(&cli.config, &args),
         Command::Healthcheck => healthcheck::run(&cli.config),
     };
     match outcome {

@@ -1,7 +1,9 @@
 //! The proxy that runs beside this command, as its admin listener tells of it.
 
 use super::Exit;
+use crate::admin::SECRET_HEADER;
 use crate::config::Config;
+use crate::secret::Secret;
 use serde_json::Value;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,7 +12,10 @@ use std::time::Duration;
 /// Shorter than the health check of an image may take.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Longest answer that is read: a hundred ports fit.
+/// Longer than the admin listener gives an action.
+const ACTION_LIMIT: Duration = Duration::from_secs(25);
+
+/// Longest answer that is read: a hundred ports or accounts fit.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// A proxy that runs.
@@ -112,12 +117,29 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// Nobody answers where the admin listener should be.
+pub(super) fn not_there(address: SocketAddr, error: &io::Error) -> Exit {
+    Exit::failed(format!("{address}: {error}; is `countersign serve` running with admin.address = \"{address}\"?"))
+}
+
 /// The status and body of a page of the admin listener.
 pub(super) fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes(), LIMIT)
+}
+
+/// Has an action done by the admin listener, which is proved by its secret.
+pub(super) fn order(address: SocketAddr, path: &str, secret: &Secret) -> io::Result<(u16, String)> {
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n");
+    let header = format!("{SECRET_HEADER}: ");
+    let request = Secret::new([head.as_bytes(), header.as_bytes(), secret.expose(), b"\r\n\r\n"].concat());
+    exchange(address, request.expose(), ACTION_LIMIT)
+}
+
+fn exchange(address: SocketAddr, request: &[u8], limit: Duration) -> io::Result<(u16, String)> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT)?;
-    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_read_timeout(Some(limit))?;
     socket.set_write_timeout(Some(LIMIT))?;
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    socket.write_all(request)?;
     let mut answer = Vec::with_capacity(1024);
     socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

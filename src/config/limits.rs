@@ -2,6 +2,7 @@
 
 use super::check::Checker;
 use super::mistakes::Key;
+use crate::fresh::LifePart;
 use std::time::Duration;
 
 /// Longest time that a limit may be: past that it bounds nothing.
@@ -108,6 +109,8 @@ limits! {
     answer_bytes_max: usize = 8388608;
     /// How long the body of an answer may stand still.
     answer_stall: Duration = "10s";
+    /// How much of a token's life is over when the next one is bought.
+    token_refresh: LifePart = "13/15";
     /// How long an order may wait for its turn in the lane.
     order_wait: Duration = "2s";
     /// How long any other call may wait for its turn.
@@ -140,6 +143,18 @@ impl Kind for Duration {
 
     fn read(raw: Option<&String>, default: &'static str, key: &Key, checker: &mut Checker<'_>) -> Duration {
         checker.time(raw.map(String::as_str), default, key, Duration::from_millis(1), TIME_MAX)
+    }
+}
+
+impl Kind for LifePart {
+    type Raw = String;
+    type Default = &'static str;
+
+    fn read(raw: Option<&String>, default: &'static str, key: &Key, checker: &mut Checker<'_>) -> LifePart {
+        LifePart::parse(raw.map_or(default, String::as_str)).unwrap_or_else(|bad| {
+            checker.wrong(key, &bad.to_string(), "");
+            LifePart::default()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! State as files: `<account>.nonce` and `<account>.token`, one line of JSON each, in a folder of this process.
 //!
-//! A nonce mark that cannot be read is an error; a token that cannot be read is fetched again.
+//! A nonce mark that cannot be read is an error; a token that cannot be read is fetched again. Beside them lies the
+//! secret by which the admin listener knows the owner of the folder.
 
 use super::folder::Folder;
 use super::{KeyFingerprint, Mark, StoreError, StoredToken, refuse_fall};
@@ -84,7 +85,15 @@ impl FileStore {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.folder.remove(&token_file(account))
     }
+
+    /// Writes the secret by which the admin listener knows whoever may read this folder.
+    pub fn write_admin_secret(&self, secret: &Secret) -> Result<(), StoreError> {
+        self.folder.replace(ADMIN_SECRET, secret.expose())
+    }
 }
+
+/// The file of the admin listener's secret. No account's name has a dot, so none of theirs is called that.
+pub const ADMIN_SECRET: &str = "admin.secret";
 
 fn mark_file(account: &AccountName) -> String {
     format!("{account}.nonce")

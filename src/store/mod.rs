@@ -6,7 +6,7 @@
 mod file;
 mod folder;
 
-pub use file::FileStore;
+pub use file::{ADMIN_SECRET, FileStore};
 
 use crate::fresh::{NonceUnit, UnixMillis};
 use crate::names::AccountName;

@@ -7,14 +7,16 @@
 
 mod call;
 mod queue;
+mod status;
 mod task;
 #[cfg(test)]
 mod tests;
 
 use super::clock::Clock;
 use super::lane::{LaneStopped, UnitChanged};
+use super::token::TokenState;
 use crate::credential::Signer;
-use crate::fresh::{Nonce, NonceUnit, Token, TokenId, UnixMillis};
+use crate::fresh::{LifePart, Nonce, NonceUnit, Token, TokenId, UnixMillis};
 use crate::names::{AccountName, ClientName};
 use crate::policy::Upkeep;
 use crate::secret::Secret;
@@ -30,6 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 pub use call::{Answered, Call, Class, NotAnswered, NotSent, Sign, StillGranted, Verdict};
+pub use status::{AccountStatus, LaneStatus, QueueStatus};
 
 /// Orders that wait for the account's task at most. A caller that finds the mailbox full is told so at once.
 const MAILBOX: usize = 1024;
@@ -52,6 +55,8 @@ pub struct Limits {
     pub calls_waiting_per_client_max: usize,
     /// How long a connection may have been idle to carry an order or cancel: an exchange may be about to close it.
     pub order_connection_idle: Duration,
+    /// How much of a token's life is over when the next one is bought.
+    pub token_refresh: LifePart,
 }
 
 impl Default for Limits {
@@ -64,6 +69,7 @@ impl Default for Limits {
             calls_waiting_max: 1024,
             calls_waiting_per_client_max: 256,
             order_connection_idle: Duration::from_secs(10),
+            token_refresh: LifePart::default(),
         }
     }
 }
@@ -96,8 +102,8 @@ pub struct Settings {
     pub venue: &'static dyn Venue,
     /// Its keys.
     pub signer: Signer,
-    /// What its nonces count; fixed once there is state.
-    pub nonce_unit: NonceUnit,
+    /// What its nonces count; fixed once there is state. `None`: what its venue prefers.
+    pub nonce_unit: Option<NonceUnit>,
     /// How its requests follow each other.
     pub ordering: Ordering,
     /// Evidence that the house may act for it.
@@ -149,6 +155,7 @@ pub struct Account {
     upstream: Arc<Upstream>,
     signer: Arc<Signer>,
     live_tokens: watch::Receiver<Vec<Secret>>,
+    token_state: watch::Receiver<TokenState>,
     mailbox: mpsc::Sender<Order>,
 }
 
@@ -168,12 +175,18 @@ impl Lease {
     }
 }
 
+type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
+
 enum Order {
     Call(Box<task::Queued>, Subjects),
     Verdict { nonce: Nonce, client: ClientName, is_overtaken: bool, outcome: LoginOutcome },
-    Lease(ClientName, oneshot::Sender<Result<Lease, Unavailable>>),
-    Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
+    Lease(ClientName, Reply<Lease>),
+    Token { refused: Option<TokenId>, reply: Reply<Token> },
     VenueTime(UnixMillis),
+    Status(Reply<AccountStatus>),
+    RenewToken(Reply<Token>),
+    ResetBreaker(Reply<()>),
+    Unfreeze(Reply<()>),
 }
 
 impl Account {
@@ -182,9 +195,9 @@ impl Account {
         let (name, venue, upstream) = (settings.name.clone(), settings.venue, Arc::clone(&settings.upstream));
         let (mailbox, orders) = mpsc::channel(MAILBOX);
         let task = Task::open(settings, store, clock, mailbox.downgrade())?;
-        let (signer, live_tokens) = (task.signer(), task.live_tokens());
+        let (signer, live_tokens, token_state) = (task.signer(), task.live_tokens(), task.token_state());
         let running = tokio::spawn(task.run(orders));
-        Ok((Self { name, venue, upstream, signer, live_tokens, mailbox }, running))
+        Ok((Self { name, venue, upstream, signer, live_tokens, token_state, mailbox }, running))
     }
 
     /// Its name.
@@ -250,6 +263,46 @@ impl Account {
     pub async fn token(&self, refused: Option<TokenId>, limit: Duration) -> Result<Token, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.ask(Order::Token { refused, reply }, answer, limit).await
+    }
+
+    /// Tells the account that the exchange no longer takes this token: it buys the next one. Nobody waits for it.
+    pub fn note_token_refused(&self, refused: TokenId) {
+        let (reply, _nobody) = oneshot::channel();
+        // A full mailbox holds others who were refused the same token, and tell it.
+        let _ = self.mailbox.try_send(Order::Token { refused: Some(refused), reply });
+    }
+
+    /// What its token is doing, as it changes. Always [`TokenState::Absent`] at a venue that sells none.
+    ///
+    /// Its times are the account's own, which differ from the wall clock's where that was put back; those of
+    /// [`status`](Self::status) are the wall clock's.
+    pub fn token_state(&self) -> watch::Receiver<TokenState> {
+        self.token_state.clone()
+    }
+
+    /// How the account is, within `limit`.
+    pub async fn status(&self, limit: Duration) -> Result<AccountStatus, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::Status(reply), answer, limit).await
+    }
+
+    /// Buys a new token now, within `limit`, and gives it; the one before serves until then. Fails without a purchase
+    /// while the breaker is open.
+    pub async fn renew_token(&self, limit: Duration) -> Result<Token, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::RenewToken(reply), answer, limit).await
+    }
+
+    /// Closes the token's breaker and ends the pause of a key that the exchange refused, on a person's word.
+    pub async fn reset_breaker(&self, limit: Duration) -> Result<(), Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::ResetBreaker(reply), answer, limit).await
+    }
+
+    /// Takes a frozen lane back into use, on a person's word.
+    pub async fn unfreeze(&self, limit: Duration) -> Result<(), Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Order::Unfreeze(reply), answer, limit).await
     }
 
     /// Tells the account what time the exchange has.

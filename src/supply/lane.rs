@@ -95,12 +95,15 @@ pub enum LaneStopped {
     /// The exchange refused nonces again and again. Ends by [`NonceLane::unfreeze`] alone.
     #[error(
         "the exchange refused several nonces as too small; end every other program that uses this key, check the \
-         clock, then start the proxy anew"
+         clock, then run `countersign account unfreeze` with the name of the account"
     )]
     Frozen,
     /// The exchange takes no greater number.
     #[error("the key has no nonces left below the exchange's limit; check the account's nonce unit, or make a new key")]
     Exhausted,
+    /// The venue's requests carry no nonces.
+    #[error("the venue has no nonces")]
+    NoNonces,
 }
 
 /// The unit is not the one in which the key's nonces were counted so far.
@@ -239,6 +242,11 @@ impl NonceLane {
     /// True after too many refusals, until [`unfreeze`](Self::unfreeze).
     pub fn is_frozen(&self) -> bool {
         self.is_frozen
+    }
+
+    /// The highest number that is known to be reserved; `None` if the key was never used.
+    pub fn mark(&self) -> Option<u64> {
+        self.reserved
     }
 
     /// What the key's numbers count.

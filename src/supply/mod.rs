@@ -2,6 +2,7 @@
 //! request passes that carries one of the key's numbers.
 
 pub mod account;
+pub mod breaker;
 pub mod clock;
 pub mod lane;
 pub mod token;

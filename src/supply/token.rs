@@ -1,192 +1,345 @@
 //! The life of one account's token: when it may be used, when a new one is due, when to try again after a failure.
 //!
-//! Pure: time and chance are passed in. Not the request itself: `account` sends it.
+//! Pure: time and chance are passed in. Time here never goes back ([`Onward`](super::clock::Onward)). Not the purchase
+//! itself: `account` makes it.
 
-use crate::fresh::{Token, TokenId, UnixMillis};
+use super::breaker::{Breaker, Failure, Gate};
+use crate::fresh::{LifePart, Token, TokenId, UnixMillis};
 use crate::secret::Secret;
 use crate::venue::NotMinted;
 use std::time::Duration;
 
 /// A token is not handed out so shortly before its end: it has to reach the exchange before it.
-const MARGIN: Duration = Duration::from_secs(10);
-/// A token is renewed after 13 of the 15 parts of its life: Kraken's lives 15 minutes, and two are left for retries.
-const REFRESH: (u32, u32) = (13, 15);
-/// The first wait after a failure; each further one doubles it, up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// The longest wait after a failure that may pass by itself.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// The wait after the exchange refused the key: repeats would lock it out.
-const BACKOFF_REFUSED: Duration = Duration::from_secs(300);
+const MARGIN_MAX: Duration = Duration::from_secs(10);
+/// Nor in the last tenth of its life, if that is shorter.
+const MARGIN_PART: u32 = 10;
+/// A token that the exchange refuses at this age was never good: buying the next one at once, again and again, would be
+/// a storm.
+const YOUNG: Duration = Duration::from_secs(10);
+/// So many young tokens in a row may be refused before the next purchase has to wait. They count as failures all the same.
+const YOUNG_REFUSED_MAX: u32 = 2;
+/// No exchange sells tokens that live longer; one that was kept over a restart and claims to is not believed.
+const LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What an account's token is doing. One enum for the log, the admin listener and tests.
+///
+/// `usable_until` says until when a token is handed out meanwhile; `None`: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// There is none, and nobody has asked for one.
+    Absent,
+    /// It is handed out.
+    Valid {
+        /// It is handed out until then.
+        until: UnixMillis,
+        /// The next one is bought then.
+        refresh_at: UnixMillis,
+    },
+    /// The last one has run out, and nobody has asked for another.
+    Expired {
+        /// Since then.
+        since: UnixMillis,
+    },
+    /// A token is being bought.
+    Buying {
+        /// See above.
+        usable_until: Option<UnixMillis>,
+    },
+    /// The last purchase failed, and the next has to wait.
+    Waiting {
+        /// Until then.
+        until: UnixMillis,
+        /// Failures in a row.
+        failures: u32,
+        /// Why the last purchase failed.
+        why: NotMinted,
+        /// See above.
+        usable_until: Option<UnixMillis>,
+    },
+    /// The breaker is open: nothing is bought. When its time is over, the next purchase is the probe.
+    Open {
+        /// Until then.
+        until: UnixMillis,
+        /// Failures in a row.
+        failures: u32,
+        /// Why the last purchase failed.
+        why: NotMinted,
+        /// See above.
+        usable_until: Option<UnixMillis>,
+    },
+    /// The breaker is half open: its probe is being bought.
+    Probing {
+        /// See above.
+        usable_until: Option<UnixMillis>,
+    },
+}
+
+impl TokenState {
+    /// The word for it in logs and on the admin listener.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Valid { .. } => "valid",
+            Self::Expired { .. } => "expired",
+            Self::Buying { .. } => "buying",
+            Self::Waiting { .. } => "waiting",
+            Self::Open { .. } => "open",
+            Self::Probing { .. } => "probing",
+        }
+    }
+
+    /// The word for where its breaker stands.
+    pub fn breaker(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Probing { .. } => "half_open",
+            Self::Absent | Self::Valid { .. } | Self::Expired { .. } | Self::Buying { .. } | Self::Waiting { .. } => {
+                "closed"
+            }
+        }
+    }
+
+    /// The same state with its times by another clock.
+    #[must_use]
+    pub fn at(self, by: impl Fn(UnixMillis) -> UnixMillis) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Valid { until, refresh_at } => Self::Valid { until: by(until), refresh_at: by(refresh_at) },
+            Self::Expired { since } => Self::Expired { since: by(since) },
+            Self::Buying { usable_until } => Self::Buying { usable_until: usable_until.map(by) },
+            Self::Waiting { until, failures, why, usable_until } => {
+                Self::Waiting { until: by(until), failures, why, usable_until: usable_until.map(by) }
+            }
+            Self::Open { until, failures, why, usable_until } => {
+                Self::Open { until: by(until), failures, why, usable_until: usable_until.map(by) }
+            }
+            Self::Probing { usable_until } => Self::Probing { usable_until: usable_until.map(by) },
+        }
+    }
+
+    /// Until when a token is handed out; `None`: there is none.
+    pub fn usable_until(&self) -> Option<UnixMillis> {
+        match *self {
+            Self::Absent | Self::Expired { .. } => None,
+            Self::Valid { until, .. } => Some(until),
+            Self::Buying { usable_until }
+            | Self::Waiting { usable_until, .. }
+            | Self::Open { usable_until, .. }
+            | Self::Probing { usable_until } => usable_until,
+        }
+    }
+}
 
 /// The state of one account's token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TokenLife {
-    token: Option<Token>,
+    refresh: LifePart,
+    held: Option<Held>,
     /// The one before: renewed ahead of its end, it is still good for the rest of its life.
     previous: Option<Secret>,
+    last_id: u64,
+    /// When the purchase that is under way began.
+    buying_since: Option<UnixMillis>,
+    breaker: Breaker,
+    last_failure: NotMinted,
+    /// Tokens in a row that were refused [young](YOUNG).
+    young_refused: u32,
+}
+
+/// A token, and when what is due.
+#[derive(Debug)]
+struct Held {
+    token: Token,
+    bought_at: UnixMillis,
     refresh_at: UnixMillis,
-    next_id: u64,
-    failures: u32,
-    not_before: UnixMillis,
+    usable_until: UnixMillis,
 }
 
 impl TokenLife {
+    /// No token yet; each will be renewed after this part of its life.
+    pub fn new(refresh: LifePart) -> Self {
+        Self {
+            refresh,
+            held: None,
+            previous: None,
+            last_id: 0,
+            buying_since: None,
+            breaker: Breaker::default(),
+            last_failure: NotMinted::Unavailable,
+            young_refused: 0,
+        }
+    }
+
     /// The token, if it may be used for something new now.
     pub fn usable(&self, now: UnixMillis) -> Option<&Token> {
-        self.token.as_ref().filter(|token| now.plus(MARGIN) < token.expires_at)
+        self.held.as_ref().filter(|held| now < held.usable_until).map(|held| &held.token)
     }
 
     /// True if a new token should be bought now.
     pub fn is_due(&self, now: UnixMillis) -> bool {
-        let wants_one = self.usable(now).is_none() || self.refresh_at <= now;
-        wants_one && self.may_try(now)
+        let wants_one = self.held.as_ref().is_none_or(|held| held.refresh_at.min(held.usable_until) <= now);
+        wants_one && !self.is_buying() && self.breaker.admits(now)
     }
 
-    /// True if the wait after the last failure is over.
-    pub fn may_try(&self, now: UnixMillis) -> bool {
-        // A wait that is longer than any that we set is a clock that was put back.
-        self.not_before <= now || self.not_before.since(now) > BACKOFF_REFUSED
-    }
-
-    /// When [`TokenLife::is_due`] can become true by the passing of time.
-    pub fn due_at(&self) -> UnixMillis {
-        let wanted = if self.token.is_some() { self.refresh_at } else { UnixMillis(0) };
-        wanted.max(self.not_before)
-    }
-
-    /// Takes over a token that was bought, or that an earlier run of the program left.
-    pub fn renewed(&mut self, secret: Secret, minted_at: UnixMillis, expires_at: UnixMillis) -> &Token {
-        self.next_id += 1;
-        self.failures = 0;
-        self.not_before = UnixMillis(0);
-        if let Some(replaced) = self.token.take() {
-            self.previous = Some(replaced.secret);
+    /// When something changes by the passing of time, for a token that is usable now: it is due, or runs out.
+    pub fn changes_at(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let held = self.held.as_ref().filter(|held| now < held.usable_until)?;
+        if self.is_buying() {
+            return Some(held.usable_until);
         }
-        self.refresh_at = minted_at.plus(expires_at.since(minted_at) * REFRESH.0 / REFRESH.1);
-        self.token.insert(Token { id: TokenId(self.next_id), secret, expires_at })
+        Some(held.refresh_at.max(self.breaker.admits_at()).min(held.usable_until))
+    }
+
+    /// Why no token is to be had before the next attempt; `None` if one can be bought now, or is being bought.
+    pub fn unavailable(&self, now: UnixMillis) -> Option<NotMinted> {
+        (!self.is_buying() && !self.breaker.admits(now)).then_some(self.last_failure)
+    }
+
+    /// A purchase begins. It ends by [`renewed`](Self::renewed) or [`failed`](Self::failed).
+    pub fn begins(&mut self, now: UnixMillis) {
+        self.buying_since = Some(now);
+        self.breaker.begins();
+    }
+
+    /// True from the beginning of a purchase to its end.
+    pub fn is_buying(&self) -> bool {
+        self.buying_since.is_some()
+    }
+
+    /// True if a token that was bought now has no time left: the purchase took longer than its life, which is a failure.
+    pub fn is_late(&self, lives: Duration, now: UnixMillis) -> bool {
+        self.buying_since.is_some_and(|since| since.plus(usable_for(lives)) <= now)
+    }
+
+    /// Takes over a token that was bought. Its life is counted from the beginning of the purchase: nobody knows when the
+    /// exchange began to count.
+    pub fn renewed(&mut self, secret: Secret, lives: Duration, now: UnixMillis) -> &Token {
+        let bought_at = self.buying_since.take().unwrap_or(now);
+        if self.young_refused == 0 {
+            self.breaker.succeeded();
+        } else {
+            self.breaker.succeeded_on_trial();
+        }
+        self.hold(secret, bought_at, lives)
+    }
+
+    /// Takes over a token that an earlier run of the program left, with the wall clock's times. False: it is over, or
+    /// its times cannot be true by this clock, so that nobody knows how long it lives.
+    pub fn kept(&mut self, secret: Secret, bought_at: UnixMillis, ends_at: UnixMillis, now: UnixMillis) -> bool {
+        let lives = ends_at.since(bought_at);
+        let is_credible = bought_at <= now && now < ends_at && lives <= LIFE_MAX;
+        if is_credible {
+            self.hold(secret, bought_at, lives);
+        }
+        is_credible
+    }
+
+    fn hold(&mut self, secret: Secret, bought_at: UnixMillis, lives: Duration) -> &Token {
+        self.last_id += 1;
+        if let Some(replaced) = self.held.take() {
+            self.previous = Some(replaced.token.secret);
+        }
+        let expires_at = bought_at.plus(lives);
+        let held = Held {
+            token: Token { id: TokenId(self.last_id), secret, expires_at },
+            bought_at,
+            refresh_at: bought_at.plus(self.refresh.of(lives)),
+            usable_until: bought_at.plus(usable_for(lives)),
+        };
+        &self.held.insert(held).token
     }
 
     /// The exchange no longer takes this token. One that was replaced meanwhile changes nothing.
-    pub fn refused(&mut self, id: TokenId) -> bool {
-        let is_current = self.token.as_ref().is_some_and(|token| token.id == id);
-        if is_current {
-            self.previous = self.token.take().map(|token| token.secret);
+    ///
+    /// A token that was refused soon after it was bought counts as a failure: an exchange that refuses every fresh token
+    /// opens the breaker.
+    pub fn refused(&mut self, id: TokenId, now: UnixMillis, chance: f64) -> bool {
+        self.forgive(now);
+        let Some(held) = self.held.take_if(|held| held.token.id == id) else { return false };
+        if now.since(held.bought_at) < YOUNG {
+            self.young_refused = self.young_refused.saturating_add(1);
+            self.last_failure = NotMinted::RefusedWhenUsed;
+            // A purchase that is on its way has its own end.
+            if self.young_refused <= YOUNG_REFUSED_MAX || self.is_buying() {
+                self.breaker.count();
+            } else {
+                self.breaker.failed(Failure::Passing { left: Duration::ZERO }, now, chance);
+            }
         }
-        is_current
+        self.previous = Some(held.token.secret);
+        true
     }
 
     /// The tokens that somebody could still use who gets hold of them: this one and the one before.
     pub fn live(&self) -> impl Iterator<Item = &Secret> {
-        self.token.iter().map(|token| &token.secret).chain(&self.previous)
+        self.held.iter().map(|held| &held.token.secret).chain(&self.previous)
     }
 
     /// No token was to be had. `chance` is a random number below 1: all proxies must not come back at once.
     pub fn failed(&mut self, why: NotMinted, now: UnixMillis, chance: f64) -> Duration {
-        let wait = match why {
-            NotMinted::Credential => BACKOFF_REFUSED,
-            NotMinted::NonceTooSmall | NotMinted::Unavailable | NotMinted::Unreadable => {
-                let ceiling = BACKOFF_MIN.saturating_mul(1 << self.failures.min(5)).min(BACKOFF_MAX);
-                // Never below half: full jitter down to zero would hammer an exchange that is down.
-                ceiling.mul_f64(0.5 + chance / 2.0)
+        self.forgive(now);
+        self.buying_since = None;
+        self.last_failure = why;
+        let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.usable_until.since(now));
+        let failure = match why {
+            NotMinted::Credential => Failure::KeyRefused,
+            NotMinted::NonceTooSmall | NotMinted::Unavailable | NotMinted::Unreadable | NotMinted::RefusedWhenUsed => {
+                Failure::Passing { left }
             }
         };
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now.plus(wait);
-        wait
+        self.breaker.failed(failure, now, chance)
     }
 
-    /// Failures since the last success.
-    pub fn failures(&self) -> u32 {
-        self.failures
+    /// A token that the exchange still takes at this age was good: those before it count no longer.
+    fn forgive(&mut self, now: UnixMillis) {
+        let is_proven = self.held.as_ref().is_some_and(|held| now.since(held.bought_at) >= YOUNG);
+        if is_proven && self.young_refused > 0 {
+            self.young_refused = 0;
+            self.breaker.succeeded();
+        }
     }
+
+    /// Makes the next token due now, on a person's word. The one that is held serves until it is there.
+    pub fn renew_now(&mut self, now: UnixMillis) {
+        if let Some(held) = &mut self.held {
+            held.refresh_at = held.refresh_at.min(now);
+        }
+    }
+
+    /// Closes the breaker, on a person's word.
+    pub fn reset(&mut self) {
+        self.young_refused = 0;
+        self.breaker.succeeded();
+    }
+
+    /// Failures since all was well.
+    pub fn failures(&self) -> u32 {
+        self.breaker.failures()
+    }
+
+    /// What the token is doing.
+    pub fn state(&self, now: UnixMillis) -> TokenState {
+        let usable_until = self.held.as_ref().map(|held| held.usable_until).filter(|until| now < *until);
+        let failures = self.breaker.failures();
+        let why = self.last_failure;
+        match (self.breaker.gate(), &self.held) {
+            (Gate::HalfOpen, _) => TokenState::Probing { usable_until },
+            (_, _) if self.is_buying() => TokenState::Buying { usable_until },
+            (Gate::Open(until), _) => TokenState::Open { until, failures, why, usable_until },
+            (Gate::Waiting(until), _) if now < until => TokenState::Waiting { until, failures, why, usable_until },
+            (Gate::Closed | Gate::Waiting(_), None) => TokenState::Absent,
+            (Gate::Closed | Gate::Waiting(_), Some(held)) => match usable_until {
+                Some(until) => TokenState::Valid { until, refresh_at: held.refresh_at },
+                None => TokenState::Expired { since: held.usable_until },
+            },
+        }
+    }
+}
+
+/// For how long a token of this life is handed out.
+fn usable_for(lives: Duration) -> Duration {
+    lives - MARGIN_MAX.min(lives / MARGIN_PART)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINTED: UnixMillis = UnixMillis(1_000_000);
-    const LIFE: Duration = Duration::from_secs(900);
-
-    fn life() -> TokenLife {
-        let mut life = TokenLife::default();
-        life.renewed(Secret::from("token".to_owned()), MINTED, MINTED.plus(LIFE));
-        life
-    }
-
-    #[test]
-    fn a_token_is_renewed_at_13_of_its_15_minutes() {
-        let life = life();
-        assert!(!life.is_due(MINTED.plus(Duration::from_secs(779))));
-        assert!(life.is_due(MINTED.plus(Duration::from_secs(780))));
-    }
-
-    #[test]
-    fn a_token_that_is_about_to_expire_is_not_handed_out() {
-        let life = life();
-        assert!(life.usable(MINTED.plus(Duration::from_secs(889))).is_some());
-        assert!(life.usable(MINTED.plus(Duration::from_secs(890))).is_none());
-    }
-
-    #[test]
-    fn an_issuer_that_is_down_is_asked_ever_less_often_and_the_old_token_serves_to_its_end() {
-        let mut life = life();
-        let mut now = MINTED.plus(Duration::from_secs(780));
-        for seconds in [1, 2, 4, 8, 16, 30, 30] {
-            assert_eq!(life.failed(NotMinted::Unavailable, now, 1.0), Duration::from_secs(seconds));
-            assert!(!life.is_due(now));
-            now = now.plus(Duration::from_secs(seconds));
-            assert!(life.is_due(now));
-        }
-        assert!(life.usable(now).is_some(), "780 s and 91 s of waiting are within its life");
-    }
-
-    #[test]
-    fn a_refused_key_is_left_alone_for_five_minutes() {
-        let mut life = TokenLife::default();
-        life.failed(NotMinted::Credential, MINTED, 0.0);
-        assert!(!life.is_due(MINTED.plus(Duration::from_secs(299))));
-        assert!(life.is_due(MINTED.plus(Duration::from_secs(300))));
-    }
-
-    #[test]
-    fn a_token_that_was_renewed_or_refused_counts_as_live_until_the_next_one_is() {
-        let live = |life: &TokenLife| life.live().map(|secret| secret.expose().to_vec()).collect::<Vec<_>>();
-        assert!(live(&TokenLife::default()).is_empty());
-        let mut life = life();
-        life.renewed(Secret::from("second".to_owned()), MINTED, MINTED.plus(LIFE));
-        assert_eq!(live(&life), [b"second".to_vec(), b"token".to_vec()]);
-        let refused = life.usable(MINTED).expect("fresh").id;
-        assert!(life.refused(refused));
-        assert_eq!(live(&life), [b"second"]);
-        life.renewed(Secret::from("third".to_owned()), MINTED, MINTED.plus(LIFE));
-        assert_eq!(live(&life), [b"third".to_vec(), b"second".to_vec()]);
-    }
-
-    #[test]
-    fn a_clock_that_is_put_back_does_not_keep_anybody_waiting() {
-        let mut life = TokenLife::default();
-        life.failed(NotMinted::Unavailable, MINTED.plus(Duration::from_secs(3600)), 1.0);
-        assert!(life.is_due(MINTED));
-    }
-
-    #[test]
-    fn a_token_too_short_lived_to_be_refreshed_ahead_is_renewed_when_it_is_no_longer_usable() {
-        let mut life = TokenLife::default();
-        life.renewed(Secret::from("token".to_owned()), MINTED, MINTED.plus(Duration::from_secs(30)));
-        let now = MINTED.plus(Duration::from_secs(21));
-        assert!(life.usable(now).is_none() && life.is_due(now));
-    }
-
-    #[test]
-    fn fifty_sessions_that_saw_one_refusal_cost_one_new_token() {
-        let mut life = life();
-        let refused = life.usable(MINTED).expect("fresh").id;
-        assert!(life.refused(refused));
-        life.renewed(Secret::from("next".to_owned()), MINTED, MINTED.plus(LIFE));
-        for _ in 0..49 {
-            assert!(!life.refused(refused), "the token that was refused is long gone");
-        }
-        assert!(life.usable(MINTED).is_some());
-    }
-}
+mod tests;

@@ -63,8 +63,8 @@ impl Venue for Bitfinex {
     }
 
     /// At most 2^53 - 1: nanoseconds do not fit.
-    fn nonces(&self) -> NonceRules {
-        NonceRules { unit: NonceUnit::Microseconds, max: 9_007_199_254_740_991 }
+    fn nonces(&self) -> Option<NonceRules> {
+        Some(NonceRules { unit: NonceUnit::Microseconds, max: 9_007_199_254_740_991 })
     }
 
     fn rest(&self) -> Option<&dyn super::rest::Rest> {

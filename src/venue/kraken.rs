@@ -78,8 +78,8 @@ impl Venue for Kraken {
     }
 
     /// An unsigned 64-bit number of any unit. Nanoseconds are above whatever another program may have used.
-    fn nonces(&self) -> NonceRules {
-        NonceRules { unit: NonceUnit::Nanoseconds, max: u64::MAX }
+    fn nonces(&self) -> Option<NonceRules> {
+        Some(NonceRules { unit: NonceUnit::Nanoseconds, max: u64::MAX })
     }
 
     fn rest(&self) -> Option<&dyn super::rest::Rest> {
@@ -103,7 +103,8 @@ impl Venue for Kraken {
 const TOKEN_PATH: &str = "/0/private/GetWebSocketsToken";
 
 impl Minting for Kraken {
-    fn request(&self, signer: &Signer, nonce: Nonce) -> SignedRequest {
+    fn request(&self, signer: &Signer, nonce: Option<Nonce>) -> SignedRequest {
+        let nonce = nonce.expect("`needs_nonce` is true");
         let body = format!("nonce={nonce}");
         let signature = api_sign(signer, TOKEN_PATH, nonce, body.as_bytes());
         SignedRequest {
@@ -190,7 +191,7 @@ mod tests {
     // Computed with an independent program.
     #[test]
     fn the_token_request_is_signed_over_the_bytes_that_it_carries() {
-        let request = Kraken.request(&signer(), Nonce(1_616_492_376_594));
+        let request = Kraken.request(&signer(), Some(Nonce(1_616_492_376_594)));
         assert_eq!(request.body, b"nonce=1616492376594");
         let signature = request.headers.iter().find(|(name, _)| *name == "api-sign").expect("a signature");
         assert_eq!(

@@ -60,8 +60,8 @@ pub trait Venue: Sync {
         None
     }
 
-    /// What its nonces may be.
-    fn nonces(&self) -> NonceRules;
+    /// What its nonces may be. `None`: its requests carry none, and its accounts have no lane.
+    fn nonces(&self) -> Option<NonceRules>;
 
     /// Its REST API, for venues that have one.
     fn rest(&self) -> Option<&dyn rest::Rest> {
@@ -246,10 +246,17 @@ impl std::fmt::Debug for SignedLogin {
     }
 }
 
-/// How a venue sells socket tokens over REST.
+/// How a venue sells tokens over REST.
 pub trait Minting: Sync {
-    /// The signed request for a token.
-    fn request(&self, signer: &Signer, nonce: Nonce) -> SignedRequest;
+    /// True if the request for a token carries one of the account's nonces. If not, it does not pass the lane, and a
+    /// lane that is frozen does not stop it.
+    fn needs_nonce(&self) -> bool {
+        true
+    }
+
+    /// The request for a token: signed, or with the key itself where the venue signs nothing. The nonce is there if
+    /// the request [needs](Self::needs_nonce) one.
+    fn request(&self, signer: &Signer, nonce: Option<Nonce>) -> SignedRequest;
 
     /// Reads the answer to it.
     fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted>;
@@ -312,6 +319,9 @@ pub enum NotMinted {
     /// The answer is not what the venue documents.
     #[error("the exchange's answer could not be read")]
     Unreadable,
+    /// Those that were sold last were refused as soon as they were used.
+    #[error("the exchange refuses the tokens that it has just sold; is its clock, or its status page, in order?")]
+    RefusedWhenUsed,
 }
 
 /// One conversation in a venue's socket language: a pure state machine between two sockets.

@@ -5,7 +5,7 @@
 
 use super::{Dialect, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch};
 use crate::credential::{SecretFormat, Signer};
-use crate::fresh::{NonceUnit, UnixMillis};
+use crate::fresh::UnixMillis;
 use crate::message::Message;
 use crate::scope::{Act, Acts, Scope};
 use crate::secret::Secret;
@@ -29,8 +29,8 @@ impl Venue for Plain {
         None
     }
 
-    fn nonces(&self) -> NonceRules {
-        NonceRules { unit: NonceUnit::Milliseconds, max: u64::MAX }
+    fn nonces(&self) -> Option<NonceRules> {
+        None
     }
 
     fn dial_headers(&self, signer: Option<&Signer>) -> Vec<(&'static str, Secret)> {

@@ -17,7 +17,7 @@ use super::{
     wire::json::{self, Value},
 };
 use crate::credential::{KeyShape, SecretFormat, Signer, TextShape};
-use crate::fresh::{Nonce, NonceUnit};
+use crate::fresh::Nonce;
 use crate::secret::Secret;
 
 /// The ProjectX gateway of TopstepX. Other firms run the same one under other names.
@@ -61,8 +61,9 @@ impl Venue for ProjectX {
         Some(KeyShape { api_key: TextShape::Alphanumeric { characters: 20 }, secret: TextShape::Base64 { bytes: 32 } })
     }
 
-    fn nonces(&self) -> NonceRules {
-        NonceRules { unit: NonceUnit::Milliseconds, max: u64::MAX }
+    /// Nothing is signed.
+    fn nonces(&self) -> Option<NonceRules> {
+        None
     }
 
     fn rest(&self) -> Option<&dyn super::rest::Rest> {
@@ -99,8 +100,12 @@ impl Bearer for ProjectX {
 }
 
 impl Minting for ProjectX {
-    /// The account's `key` is the user name, its `secret` the API key. There is no nonce.
-    fn request(&self, signer: &Signer, _nonce: Nonce) -> SignedRequest {
+    fn needs_nonce(&self) -> bool {
+        false
+    }
+
+    /// The account's `key` is the user name, its `secret` the API key.
+    fn request(&self, signer: &Signer, _nonce: Option<Nonce>) -> SignedRequest {
         let mut body = String::with_capacity(LOGIN_BYTES);
         body.push_str(r#"{"userName":"#);
         json::string(&mut body, signer.expose_api_key());
@@ -164,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_login_carries_the_key_and_nothing_else() {
-        let request = ProjectX.request(&signer("trader@example.com", "a\"b+c/d="), Nonce(7));
+        let request = ProjectX.request(&signer("trader@example.com", "a\"b+c/d="), None);
         assert_eq!(request.body, br#"{"userName":"trader@example.com","apiKey":"a\"b+c/d="}"#);
         assert_eq!((request.endpoint, request.method, &*request.path), ("rest", "POST", "/api/Auth/loginKey"));
         let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();

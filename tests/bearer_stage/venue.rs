@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use countersign::credential::{KeyShape, SecretFormat, Signer, TextShape};
-use countersign::fresh::{Nonce, NonceUnit, UnixMillis};
+use countersign::fresh::{Nonce, UnixMillis};
 use countersign::message::Message;
 use countersign::scope::{Act, Acts, Scope};
 use countersign::secret::Secret;
@@ -52,8 +52,8 @@ impl Venue for Desk {
         Some(KeyShape { api_key: text(20), secret: text(44) })
     }
 
-    fn nonces(&self) -> NonceRules {
-        NonceRules { unit: NonceUnit::Milliseconds, max: u64::MAX }
+    fn nonces(&self) -> Option<NonceRules> {
+        None
     }
 
     fn rest(&self) -> Option<&dyn Rest> {
@@ -78,7 +78,11 @@ impl Venue for Desk {
 }
 
 impl Minting for Desk {
-    fn request(&self, signer: &Signer, _nonce: Nonce) -> SignedRequest {
+    fn needs_nonce(&self) -> bool {
+        false
+    }
+
+    fn request(&self, signer: &Signer, _nonce: Option<Nonce>) -> SignedRequest {
         let secret = String::from_utf8_lossy(signer.danger_expose_secret());
         let body = format!(r#"{{"user":"{}","key":"{secret}"}}"#, signer.expose_api_key());
         SignedRequest {

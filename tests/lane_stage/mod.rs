@@ -202,7 +202,7 @@ impl Desk {
             name,
             venue,
             signer: signer(),
-            nonce_unit: venue.nonces().unit,
+            nonce_unit: None,
             ordering: setup.ordering,
             upstream: Arc::clone(&upstream),
             limits: setup.limits,

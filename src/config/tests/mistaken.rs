@@ -192,6 +192,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("", "limits.hold_max = '0s'", "limits.hold_max"),
     ("", "limits.hold_max = '2days'", "limits.hold_max"),
     ("", "limits.hold_max = 'hunter2-canary'", "limits.hold_max"),
+    ("", "limits.token_refresh = '15/15'", "limits.token_refresh"),
+    ("", "limits.token_refresh = 'hunter2-canary'", "limits.token_refresh"),
 ];
 
 fn with(from: &str, to: &str) -> String {

@@ -59,7 +59,8 @@ impl Asked<'_> {
             };
             let connection = connected.map_err(NotSent::NotReached)?;
             let request = written.to_http().map_err(|_| NotSent::Unwritable)?;
-            if !self.still_granted()(permit) {
+            let has_ended = permit.ends_at().is_some_and(|ends_at| ends_at <= self.door.house.clock.now());
+            if has_ended || !self.still_granted()(permit) {
                 return Err(NotSent::NoLongerPermitted.into());
             }
             match connection.send(request.map(Full::new), &limits.answer).await {

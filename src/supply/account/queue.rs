@@ -93,6 +93,11 @@ impl<T> Queue<T> {
         Self { ranks, sizes, count: 0, each_client: HashMap::new(), has_yielded: false, ahead: 0, last: None }
     }
 
+    /// How many wait in each rank, in their order.
+    pub(super) fn lengths(&self) -> [usize; RANKS] {
+        std::array::from_fn(|rank| self.ranks[rank].iter().map(|(_, own)| own.len()).sum())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }

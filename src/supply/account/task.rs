@@ -5,6 +5,7 @@
 
 mod connections;
 mod dispatch;
+mod status;
 mod token;
 
 use super::queue::{Full, Queue, Rank, Sizes, Waiting};
@@ -17,14 +18,14 @@ use crate::names::{AccountName, ClientName};
 use crate::policy::{Permit, Upkeep};
 use crate::secret::Secret;
 use crate::store::{KeyFingerprint, Store, StoreError};
-use crate::supply::clock::{Clock, VenueTime};
-use crate::supply::lane::{NonceLane, Reservation};
-use crate::supply::token::TokenLife;
+use crate::supply::clock::{Clock, Onward, VenueTime};
+use crate::supply::lane::{LaneStopped, NonceLane, Reservation};
+use crate::supply::token::{TokenLife, TokenState};
 use crate::upstream::{Approach, Upstream};
 use crate::venue::rest::Subjects;
 use crate::venue::{NotMinted, Venue};
 use connections::{Arrival, Connections};
-use dispatch::{Flight, Landing};
+use dispatch::{Flight, Landing, MintAnswer};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// How long a write of the state waits after one that failed.
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
@@ -81,7 +82,8 @@ pub(super) struct Task {
     fingerprint: KeyFingerprint,
     mailbox: mpsc::WeakSender<Order>,
 
-    lane: NonceLane,
+    /// None: the venue has no nonces, and nothing waits in the queue.
+    lane: Option<NonceLane>,
     /// Taken from the lane, and not used so far: nothing was ready to carry it.
     spare: Option<Nonce>,
     /// The greatest nonce that was out when the lane last began anew. Refusals of those before it tell nothing new.
@@ -104,9 +106,12 @@ pub(super) struct Task {
 
     token: TokenLife,
     live_tokens: watch::Sender<Vec<Secret>>,
+    /// The time by which the token lives.
+    onward: Onward,
+    token_state: watch::Sender<TokenState>,
     buyers: Vec<oneshot::Sender<Result<Token, Unavailable>>>,
-    /// True from the wish for a token to the answer.
-    is_minting: bool,
+    /// A token request without a nonce that is on its way.
+    purchase: Option<BoxFuture<MintAnswer>>,
     /// True while a token request is repeated that was refused for its nonce: once, since nothing was bought.
     retried: bool,
 }
@@ -115,6 +120,7 @@ pub(super) struct Task {
 enum Happening {
     Order(Option<Order>),
     Landed(Landing),
+    Bought(MintAnswer),
     Arrived(Arrival),
     Written(Result<Result<(), StoreError>, tokio::task::JoinError>),
     /// A connection came back, or a moment came.
@@ -132,18 +138,26 @@ impl Task {
         let name = settings.name;
         let lost = |error| NotOpen::Store(name.clone(), error);
         let mark = store.read_mark(&name).map_err(lost)?;
-        let lane = NonceLane::new(settings.nonce_unit, settings.venue.nonces().max, mark)
-            .map_err(|changed| NotOpen::Unit(name.clone(), changed))?;
+        let lane = match settings.venue.nonces() {
+            Some(rules) => {
+                let lane = NonceLane::new(settings.nonce_unit.unwrap_or(rules.unit), rules.max, mark);
+                Some(lane.map_err(|changed| NotOpen::Unit(name.clone(), changed))?)
+            }
+            None => None,
+        };
         let fingerprint = fingerprint(&settings.signer);
-        let mut token = TokenLife::default();
+        let limits = settings.limits;
+        let mut token = TokenLife::new(limits.token_refresh);
+        let mut onward = Onward::default();
+        let now = onward.now(&clock);
         if settings.venue.minting().is_some()
             && let Some(kept) = store.read_token(&name, &fingerprint).map_err(lost)?
-            && clock.now() < kept.expires_at
+            && !token.kept(kept.secret, kept.minted_at, kept.expires_at, now)
         {
-            token.renewed(kept.secret, kept.minted_at, kept.expires_at);
+            info!(account = %name, "the token of the last run is over, or the clock was put back: a new one is bought");
         }
         let live_tokens = watch::Sender::new(token.live().cloned().collect());
-        let limits = settings.limits;
+        let token_state = watch::Sender::new(token.state(now));
         let sizes = Sizes { all_max: limits.calls_waiting_max, each_client_max: limits.calls_waiting_per_client_max };
         Ok(Self {
             name,
@@ -174,8 +188,10 @@ impl Task {
             left_alone_until: None,
             token,
             live_tokens,
+            onward,
+            token_state,
             buyers: Vec::new(),
-            is_minting: false,
+            purchase: None,
             retried: false,
         })
     }
@@ -188,6 +204,11 @@ impl Task {
     /// The tokens that are still good, as they come and go.
     pub(super) fn live_tokens(&self) -> watch::Receiver<Vec<Secret>> {
         self.live_tokens.subscribe()
+    }
+
+    /// What its token is doing, as it changes.
+    pub(super) fn token_state(&self) -> watch::Receiver<TokenState> {
+        self.token_state.subscribe()
     }
 
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
@@ -203,6 +224,10 @@ impl Task {
                     }
                 }
                 Happening::Landed(landing) => self.on_landed(landing),
+                Happening::Bought(answer) => {
+                    self.purchase = None;
+                    self.on_minted(answer, false);
+                }
                 Happening::Arrived(arrival) => {
                     if let Err((endpoint, error)) = self.connections.arrived(arrival) {
                         self.on_not_reached(endpoint, error);
@@ -216,31 +241,42 @@ impl Task {
 
     fn start_what_is_due(&mut self) {
         let now = self.clock.now();
-        if self.venue.minting().is_some() && self.is_mint_wanted(now) {
-            self.want_token(now);
+        if self.is_mint_wanted() {
+            self.want_token();
         }
         // First what is on disk, then what is handed out: an account whose disk was full goes on when it no longer is.
         if self.reserving.is_none() && self.reserve_not_before <= Instant::now() {
             self.reserve_ahead(now);
         }
         self.refuse_overdue();
-        self.dispatch(now);
+        self.dispatch();
         self.connect_ahead();
+        self.tell_of_token();
     }
 
     fn take(&mut self, order: Order) {
-        let now = self.clock.now();
         match order {
+            Order::Call(queued, _) if self.lane.is_none() => {
+                refuse(Item::Call(queued), NotSent::Lane(LaneStopped::NoNonces));
+            }
             Order::Call(queued, subjects) => self.take_call(queued, subjects),
             Order::Verdict { nonce, client, is_overtaken, outcome } => {
                 self.on_outcome(outcome, nonce, is_overtaken, Some(client));
+            }
+            Order::Lease(_, reply) if self.lane.is_none() => {
+                let _ = reply.send(Err(LaneStopped::NoNonces.into()));
             }
             Order::Lease(_, reply) if self.is_left_alone() => {
                 let _ = reply.send(Err(NotMinted::Credential.into()));
             }
             Order::Lease(client, reply) => self.take_login(client, reply),
             Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
-            Order::Token { refused, reply } => self.take_buyer(refused, reply, now),
+            Order::Token { refused, reply } => self.take_buyer(refused, reply),
+            Order::RenewToken(reply) => self.take_renewal(reply),
+            // A caller that is gone has nothing to hear.
+            Order::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Order::ResetBreaker(reply) => drop(reply.send(self.reset_breaker())),
+            Order::Unfreeze(reply) => drop(reply.send(self.unfreeze())),
         }
     }
 
@@ -302,7 +338,7 @@ impl Task {
             return;
         }
         let venue_now = self.venue_time.as_ref().map(|time| time.at(Instant::now()));
-        let Some(reservation) = self.lane.wanted(now, venue_now) else { return };
+        let Some(reservation) = self.lane.as_mut().and_then(|lane| lane.wanted(now, venue_now)) else { return };
         if let Some(doubt) = reservation.doubt() {
             warn!(account = %self.name, ?doubt, "the clock and the account's nonces disagree");
         }
@@ -312,22 +348,24 @@ impl Task {
     }
 
     fn on_written(&mut self, written: Result<Result<(), StoreError>, tokio::task::JoinError>) {
-        let Some((reservation, _)) = self.reserving.take() else { return };
+        let (Some((reservation, _)), Some(lane)) = (self.reserving.take(), &mut self.lane) else { return };
         match written {
-            Ok(Ok(())) => return self.lane.reserved(reservation),
+            Ok(Ok(())) => return lane.reserved(reservation),
             Ok(Err(error)) => error!(account = %self.name, %error, "nonces could not be reserved"),
             Err(error) => error!(account = %self.name, %error, "the writer of nonces ended"),
         }
-        self.lane.failed_to_reserve(reservation);
+        lane.failed_to_reserve(reservation);
         self.reserve_not_before = Instant::now() + RESERVE_AGAIN;
     }
 
     async fn next(&mut self, orders: &mut mpsc::Receiver<Order>) -> Happening {
         let due_at = self.due_at();
-        let (landings, connections, reserving) = (&mut self.landings, &mut self.connections, &mut self.reserving);
+        let (landings, purchase) = (&mut self.landings, &mut self.purchase);
+        let (connections, reserving) = (&mut self.connections, &mut self.reserving);
         tokio::select! {
             biased;
             Some(landing) = landings.next() => Happening::Landed(landing),
+            answer = maybe(purchase.as_mut()) => Happening::Bought(answer),
             written = maybe(reserving.as_mut().map(|(_, writing)| writing)) => Happening::Written(written),
             arrival = connections.next() => arrival.map_or(Happening::Due, Happening::Arrived),
             order = orders.recv() => Happening::Order(order),
@@ -336,10 +374,8 @@ impl Task {
     }
 
     /// The next moment at which something has to be done that nothing else tells.
-    fn due_at(&self) -> Option<Instant> {
-        let now = self.clock.now();
-        let token = (self.venue.minting().is_some() && !self.is_minting && self.token.usable(now).is_some())
-            .then(|| Instant::now() + self.token.due_at().since(now));
+    fn due_at(&mut self) -> Option<Instant> {
+        let token = self.token_changes_at();
         if self.queue.is_empty() {
             return token;
         }

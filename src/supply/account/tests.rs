@@ -38,7 +38,7 @@ pub(super) fn settings() -> Settings {
         name,
         venue,
         signer: Signer::new(&text("key"), &text("secret"), format).expect("a credential"),
-        nonce_unit: venue.nonces().unit,
+        nonce_unit: None,
         ordering: Ordering::Strict,
         upstream: Arc::new(upstream),
         limits: Limits::default(),

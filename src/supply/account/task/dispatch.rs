@@ -2,7 +2,7 @@
 
 use super::connections::Need;
 use super::{Item, Queued, Task, refuse};
-use crate::fresh::{Nonce, UnixMillis};
+use crate::fresh::Nonce;
 use crate::names::ClientName;
 use crate::supply::account::queue::{Rank, Waiting};
 use crate::supply::account::{Answered, Class, Lease, NotSent, Verdict};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 /// The answer to a token request is some hundred bytes.
-const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub(super) const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Requests and logins that the exchange refuses for their key in a row before the key is left alone.
 const REFUSED_MAX: u32 = 3;
 /// For how long a refused key is left alone.
@@ -66,15 +66,16 @@ enum Means {
 
 impl Task {
     /// Lets go whoever may.
-    pub(super) fn dispatch(&mut self, now: UnixMillis) {
+    pub(super) fn dispatch(&mut self) {
         while !self.queue.is_empty() && self.is_open() {
+            let Some(lane) = &mut self.lane else { return };
             if self.spare.is_none() {
-                self.spare = match self.lane.next_nonce() {
+                self.spare = match lane.next_nonce() {
                     Ok(Some(nonce)) => Some(nonce),
                     Ok(None) => return,
                     // The write that would end this is under way.
                     Err(LaneStopped::NotPersisted) if self.reserving.is_some() => return,
-                    Err(stopped) => return self.on_stopped(stopped, now),
+                    Err(stopped) => return self.on_stopped(stopped),
                 };
             }
             let (connections, flights, limits) = (&mut self.connections, &self.flights, &self.limits);
@@ -94,7 +95,7 @@ impl Task {
             });
             let Some((waiting, means)) = next else { return };
             let is_abandoned = waiting.item.is_abandoned();
-            if is_abandoned || !waiting.item.is_permitted(now) {
+            if is_abandoned || !waiting.item.is_permitted(self.clock.now()) {
                 if let Means::Connection(connection) = means {
                     connection.keep();
                 }
@@ -106,7 +107,7 @@ impl Task {
             self.send(waiting, means);
             // Half of a block may be used up by one round.
             if self.reserving.is_none() {
-                self.reserve_ahead(now);
+                self.reserve_ahead(self.clock.now());
             }
         }
     }
@@ -172,7 +173,7 @@ impl Task {
     fn send_mint(&mut self, nonce: Nonce, connection: HttpConnection) {
         let minting = self.venue.minting().expect("only a venue that sells tokens has a token request");
         let limits = self.limits.answer;
-        match minting.request(&self.signer, nonce).to_http() {
+        match minting.request(&self.signer, Some(nonce)).to_http() {
             Ok(request) => self.landings.push(Box::pin(async move {
                 let answer = match connection.send(request.map(Full::new), &limits).await {
                     Fate::Answered(answer) => read_whole(*answer, TOKEN_ANSWER_BYTES_MAX).await.ok(),
@@ -181,10 +182,9 @@ impl Task {
                 Landing { nonce, cargo: Landed::Mint(answer) }
             })),
             Err(error) => {
-                error!(account = %self.name, %error, "the token request cannot be written; check the key's file");
                 self.did_not_leave(nonce);
                 connection.keep();
-                self.on_mint_failed(NotMinted::Credential, self.clock.now());
+                self.on_unwritable(&error);
             }
         }
     }
@@ -309,7 +309,8 @@ impl Task {
     fn begin_anew(&mut self, client: Option<ClientName>) {
         self.spare = None;
         self.resynced_above = self.last_nonce;
-        match self.lane.resync(self.clock.now(), client.as_ref()) {
+        let Some(lane) = &mut self.lane else { return };
+        match lane.resync(self.clock.now(), client.as_ref()) {
             Ok(()) => {
                 let client_name = client.as_ref().map(ClientName::as_str);
                 warn!(account = %self.name, client = client_name,
@@ -331,11 +332,11 @@ impl Task {
     }
 
     /// No nonce is to be had: everybody is told.
-    fn on_stopped(&mut self, stopped: LaneStopped, now: UnixMillis) {
+    fn on_stopped(&mut self, stopped: LaneStopped) {
         for item in self.queue.take_out(|_| true) {
             match item {
                 Item::Login(reply) => drop(reply.send(Err(stopped.into()))),
-                Item::Mint(_) => self.on_mint_stopped(stopped, now),
+                Item::Mint(_) => self.on_mint_stopped(stopped),
                 Item::Call(_) => refuse(item, NotSent::Lane(stopped)),
             }
         }
@@ -352,7 +353,7 @@ impl Task {
         let waits = |waiting: &Waiting<Item>| need(waiting, idle_max).is_some_and(|need| need.endpoint == endpoint);
         for item in self.queue.take_out(waits) {
             match item {
-                Item::Mint(_) => self.on_mint_failed(NotMinted::Unavailable, self.clock.now()),
+                Item::Mint(_) => self.on_mint_failed(NotMinted::Unavailable),
                 Item::Call(_) | Item::Login(_) => refuse(item, NotSent::NotReached(error)),
             }
         }

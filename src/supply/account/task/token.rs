@@ -1,74 +1,110 @@
 //! The account's token: when it is bought, and who hears of it.
 
-use super::dispatch::MintAnswer;
+use super::dispatch::{MintAnswer, TOKEN_ANSWER_BYTES_MAX};
 use super::{Item, Task};
 use crate::fresh::{Token, TokenId, UnixMillis};
 use crate::store::StoredToken;
-use crate::supply::account::Unavailable;
+use crate::supply::account::{Reply, Unavailable};
 use crate::supply::clock::VenueTime;
 use crate::supply::lane::LaneStopped;
-use crate::upstream::{self, Door};
+use crate::upstream::{self, AnswerLimits, Approach, Door, Fate, read_whole};
 use crate::venue::{Minted, NotMinted};
+use bytes::Bytes;
+use http_body_util::Full;
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::oneshot;
-use tracing::{info, warn};
+use std::time::{Duration, Instant};
+use tracing::{error, info, warn};
 
 /// The endpoint at which tokens are sold.
 pub(super) const COUNTER: &str = "rest";
 
 impl Task {
     /// A token is bought ahead of its need only while one is in use, or somebody waits for it.
-    pub(super) fn is_mint_wanted(&self, now: UnixMillis) -> bool {
+    pub(super) fn is_mint_wanted(&mut self) -> bool {
+        let now = self.onward.now(&self.clock);
         let is_needed = !self.buyers.is_empty() || self.token.usable(now).is_some();
-        !self.is_minting && is_needed && self.token.is_due(now)
+        is_needed && self.token.is_due(now) && self.mint_obstacle().is_none()
     }
 
-    /// Lets a token request wait for its turn.
-    pub(super) fn want_token(&mut self, now: UnixMillis) {
+    /// When the state of the token changes by the passing of time.
+    pub(super) fn token_changes_at(&mut self) -> Option<Instant> {
+        let now = self.onward.now(&self.clock);
+        let changes_at = match self.mint_obstacle() {
+            // Nothing is bought: it can only run out.
+            Some(_) => self.token.state(now).usable_until(),
+            None => self.token.changes_at(now),
+        };
+        changes_at.map(|moment| Instant::now() + moment.since(now))
+    }
+
+    /// What keeps the account from asking for a token at all.
+    fn mint_obstacle(&self) -> Option<Unavailable> {
+        match (self.venue.minting(), &self.lane) {
+            (None, _) => Some(Unavailable::NoTokens),
+            (Some(minting), Some(lane)) if minting.needs_nonce() && lane.is_frozen() => {
+                Some(LaneStopped::Frozen.into())
+            }
+            (Some(minting), None) if minting.needs_nonce() => Some(LaneStopped::NoNonces.into()),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Asks for a token: in its turn, where the request carries a nonce, else at once.
+    pub(super) fn want_token(&mut self) {
+        self.token.begins(self.onward.now(&self.clock));
+        let minting = self.venue.minting().expect("`mint_obstacle` has been asked");
         let door = Door { venue: self.venue, endpoint: COUNTER };
         let approach = self.upstream.approach(&self.upkeep, door);
-        let approach = approach.and_then(|approach| approach.check().map(|()| approach));
-        match approach {
-            Ok(approach) => {
-                self.is_minting = true;
-                self.queue.push_own(Instant::now(), Item::Mint(approach));
-            }
+        let approach = match approach.and_then(|approach| approach.check().map(|()| approach)) {
+            Ok(approach) => approach,
             Err(error) => {
                 warn!(account = %self.name, %error, "no connection for a token");
-                self.on_mint_failed(NotMinted::Unavailable, now);
+                return self.on_mint_failed(NotMinted::Unavailable);
             }
+        };
+        if minting.needs_nonce() {
+            return self.queue.push_own(Instant::now(), Item::Mint(approach));
+        }
+        match minting.request(&self.signer, None).to_http() {
+            Ok(request) => {
+                self.purchase = Some(Box::pin(buy(approach, request, self.limits.answer)));
+            }
+            Err(error) => self.on_unwritable(&error),
         }
     }
 
-    pub(super) fn take_buyer(
-        &mut self,
-        refused: Option<TokenId>,
-        reply: oneshot::Sender<Result<Token, Unavailable>>,
-        now: UnixMillis,
-    ) {
-        if self.venue.minting().is_none() {
-            let _ = reply.send(Err(Unavailable::NoTokens));
-            return;
-        }
-        if refused.is_some_and(|id| self.token.refused(id)) {
+    pub(super) fn take_buyer(&mut self, refused: Option<TokenId>, reply: Reply<Token>) {
+        let now = self.onward.now(&self.clock);
+        if refused.is_some_and(|id| self.token.refused(id, now, chance())) {
             info!(account = %self.name, "token refused by the exchange");
             self.forget_stored_token();
         }
         match self.token.usable(now) {
             Some(token) => drop(reply.send(Ok(token.clone()))),
-            None if self.token.may_try(now) => self.buyers.push(reply),
-            None => drop(reply.send(Err(NotMinted::Unavailable.into()))),
+            None => self.take_renewal_at(reply, now),
+        }
+    }
+
+    /// Takes one that wants a new token, whatever there is.
+    pub(super) fn take_renewal(&mut self, reply: Reply<Token>) {
+        let now = self.onward.now(&self.clock);
+        self.token.renew_now(now);
+        self.take_renewal_at(reply, now);
+    }
+
+    fn take_renewal_at(&mut self, reply: Reply<Token>, now: UnixMillis) {
+        let obstacle = self.mint_obstacle().or_else(|| self.token.unavailable(now).map(Unavailable::Token));
+        match obstacle {
+            Some(why) => drop(reply.send(Err(why))),
+            None => self.buyers.push(reply),
         }
     }
 
     /// Takes what became of the token request; `is_overtaken` if later requests had gone out before its answer.
     pub(super) fn on_minted(&mut self, answer: MintAnswer, is_overtaken: bool) {
-        let now = self.clock.now();
-        self.is_minting = false;
         let minting = self.venue.minting().expect("only a venue that sells tokens was asked");
         // Buying a token moves nothing: whether the request left or not, it may be made again.
-        let Some(answer) = answer else { return self.on_mint_failed(NotMinted::Unavailable, now) };
+        let Some(answer) = answer else { return self.on_mint_failed(NotMinted::Unavailable) };
         if let Some(told) = upstream::date(answer.headers()) {
             self.venue_time = Some(VenueTime::new(told, Instant::now()));
         }
@@ -79,33 +115,42 @@ impl Task {
                     self.resync();
                 }
                 if self.retried {
-                    self.on_mint_failed(NotMinted::NonceTooSmall, now);
+                    self.on_mint_failed(NotMinted::NonceTooSmall);
                 } else {
                     self.retried = true;
-                    self.want_token(now);
+                    self.want_token();
                 }
             }
-            Err(why) => self.on_mint_failed(why, now),
+            Err(why) => self.on_mint_failed(why),
         }
     }
 
     /// No nonce is to be had.
-    pub(super) fn on_mint_stopped(&mut self, stopped: LaneStopped, now: UnixMillis) {
-        self.is_minting = false;
+    pub(super) fn on_mint_stopped(&mut self, stopped: LaneStopped) {
+        let now = self.onward.now(&self.clock);
         self.token.failed(NotMinted::Unavailable, now, chance());
         for reply in self.buyers.drain(..) {
             let _ = reply.send(Err(stopped.into()));
         }
     }
 
-    fn on_bought(&mut self, minted: Minted) {
-        let now = self.clock.now();
+    /// The request for a token cannot be written as HTTP: nothing but another key can change that.
+    pub(super) fn on_unwritable(&mut self, error: &http::Error) {
+        error!(account = %self.name, %error, "the token request cannot be written; check the key's file");
+        self.on_mint_failed(NotMinted::Credential);
+    }
+
+    fn on_bought(&mut self, Minted { secret, lives }: Minted) {
+        let (wall, now) = (self.clock.now(), self.onward.now(&self.clock));
+        if self.token.is_late(lives, now) {
+            return self.on_mint_failed(NotMinted::Unavailable);
+        }
         self.retried = false;
-        let stored = StoredToken { secret: minted.secret.clone(), minted_at: now, expires_at: now.plus(minted.lives) };
-        let token = self.token.renewed(minted.secret, now, stored.expires_at).clone();
+        let token = self.token.renewed(secret, lives, now).clone();
         // Before anybody has it: from then on the exchange may repeat it.
         self.live_tokens.send_replace(self.token.live().cloned().collect());
-        info!(account = %self.name, lives_s = minted.lives.as_secs(), "token bought");
+        let expires_at = wall.plus(token.expires_at.since(now));
+        let stored = StoredToken { secret: token.secret.clone(), minted_at: expires_at.minus(lives), expires_at };
         for reply in self.buyers.drain(..) {
             let _ = reply.send(Ok(token.clone()));
         }
@@ -117,12 +162,10 @@ impl Task {
         });
     }
 
-    pub(super) fn on_mint_failed(&mut self, why: NotMinted, now: UnixMillis) {
-        self.is_minting = false;
+    pub(super) fn on_mint_failed(&mut self, why: NotMinted) {
         self.retried = false;
-        let wait = self.token.failed(why, now, chance());
-        warn!(account = %self.name, reason = %why, failures = self.token.failures(), retry_in_s = wait.as_secs(),
-            "no token");
+        let now = self.onward.now(&self.clock);
+        self.token.failed(why, now, chance());
         for reply in self.buyers.drain(..) {
             let _ = reply.send(Err(why.into()));
         }
@@ -136,6 +179,20 @@ impl Task {
             }
         });
     }
+}
+
+/// Sends a token request that carries no nonce. A kept connection may turn out to be dead before anything is written; a
+/// new one is tried then, once.
+async fn buy(approach: Approach, request: http::Request<Bytes>, limits: AnswerLimits) -> MintAnswer {
+    for idle_max in [Some(Duration::MAX), None] {
+        let connection = approach.clone().connect(idle_max).await.ok()?;
+        match connection.send(request.clone().map(Full::new), &limits).await {
+            Fate::Answered(answer) => return read_whole(*answer, TOKEN_ANSWER_BYTES_MAX).await.ok(),
+            Fate::Unsent(_) => {}
+            Fate::Unknown(_) => return None,
+        }
+    }
+    None
 }
 
 /// A random number below 1.
