@@ -246,6 +246,9 @@ impl ProjectX {
         if !request.path().eq_ignore_ascii_case("/api/Auth/loginKey") {
             self.judge_bytes(request.connection, "the body", &request.body);
         }
+        if hub.is_some() && tokens::is_contradictory(request) {
+            self.record.verdict(request.connection, "bearer: the query and the header differ");
+        }
         if self.expects_a_proxy {
             for name in NOT_FROM_A_PROXY.iter().filter(|name| request.headers.contains_key(**name)) {
                 self.record.verdict(request.connection, format!("proxy: header {name}"));
