@@ -83,7 +83,7 @@ pub(super) fn event(target: &str, arguments: &Value) -> String {
 }
 
 /// What a user event's data looks like: wrapped in practice, plain in the documentation.
-pub(super) fn wrapped(data: Value, is_unwrapped: bool) -> Value {
+pub(super) fn wrapped(data: &Value, is_unwrapped: bool) -> Value {
     if is_unwrapped { json!([data]) } else { json!([{"action": 1, "data": data}]) }
 }
 
@@ -100,7 +100,7 @@ impl State {
                     Happening::Position(data) => (Channel::Positions, "GatewayUserPosition", &*subject, data),
                     Happening::Trade(data) => (Channel::Trades, "GatewayUserTrade", &*subject, data),
                 };
-                let told = event(target, &wrapped(data, is_unwrapped));
+                let told = event(target, &wrapped(&data, is_unwrapped));
                 let wanting = self.sockets.values().filter(|it| it.user == user && it.wants(channel, subject));
                 wanting.for_each(|socket| socket.outbox.text(told.clone()));
             }
@@ -130,7 +130,7 @@ impl State {
     /// What a socket is told before it asked for anything.
     pub(super) fn first_event(&self, socket: &Socket, is_unwrapped: bool) -> String {
         let account = self.users.get(&socket.user).and_then(|held| held.accounts.first()).map(Account::to_json);
-        event("GatewayUserAccount", &wrapped(account.unwrap_or_default(), is_unwrapped))
+        event("GatewayUserAccount", &wrapped(&account.unwrap_or_default(), is_unwrapped))
     }
 }
 

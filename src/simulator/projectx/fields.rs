@@ -32,8 +32,13 @@ impl Fields {
         self.0.get(&name.to_ascii_lowercase()).filter(|value| !value.is_null())
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.value(name).is_some()
+    /// A member that may be absent, and is read as `read` reads it.
+    pub(super) fn optional<'a, T>(
+        &'a self,
+        name: &'static str,
+        read: impl FnOnce(&'a Self, &'static str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Invalid> {
+        self.value(name).map(|_| read(self, name)).transpose()
     }
 
     pub(super) fn text(&self, name: &'static str) -> Result<&str, Invalid> {
@@ -45,10 +50,9 @@ impl Fields {
         value.as_i64().or_else(|| value.as_str()?.parse().ok()).ok_or(Invalid(name))
     }
 
-    /// A number that may be absent.
-    pub(super) fn number(&self, name: &'static str) -> Result<Option<f64>, Invalid> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        value.as_f64().or_else(|| value.as_str()?.parse().ok()).map(Some).ok_or(Invalid(name))
+    pub(super) fn number(&self, name: &'static str) -> Result<f64, Invalid> {
+        let value = self.value(name).ok_or(Invalid(name))?;
+        value.as_f64().or_else(|| value.as_str()?.parse().ok()).ok_or(Invalid(name))
     }
 
     /// A flag that may be absent, and is false then.
@@ -56,11 +60,9 @@ impl Fields {
         self.value(name).map_or(Ok(false), |value| value.as_bool().ok_or(Invalid(name)))
     }
 
-    /// A list of integers that may be absent.
-    pub(super) fn integers(&self, name: &'static str) -> Result<Option<Vec<i64>>, Invalid> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        let items = value.as_array().ok_or(Invalid(name))?;
-        items.iter().map(Value::as_i64).collect::<Option<_>>().map(Some).ok_or(Invalid(name))
+    pub(super) fn integers(&self, name: &'static str) -> Result<Vec<i64>, Invalid> {
+        let items = self.value(name).and_then(Value::as_array).ok_or(Invalid(name))?;
+        items.iter().map(Value::as_i64).collect::<Option<_>>().ok_or(Invalid(name))
     }
 
     /// The members of an object within.
@@ -79,7 +81,9 @@ mod tests {
     fn names_are_read_in_any_case_and_a_second_one_is_noticed() {
         let (fields, is_duplicate) = Fields::read(br#"{"ACCOUNTid":"7","limitPrice":null,"filter":{"A":1}}"#).unwrap();
         assert_eq!((fields.integer("accountId"), is_duplicate), (Ok(7), false));
-        assert_eq!((fields.number("limitPrice"), fields.has("limitPrice")), (Ok(None), false));
+        assert_eq!(fields.optional("limitPrice", Fields::number), Ok(None));
+        assert_eq!(fields.optional("accountId", Fields::number), Ok(Some(7.0)));
+        assert_eq!(fields.optional("filter", Fields::number), Err(Invalid("filter")));
         assert_eq!(fields.within("filter").unwrap().integer("a"), Ok(1));
         assert_eq!(fields.text("accountId"), Ok("7"));
         assert_eq!(fields.text("contractId"), Err(Invalid("contractId")));

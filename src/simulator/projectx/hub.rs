@@ -174,7 +174,7 @@ impl HubConversation {
             return self.end(Some(BROKEN));
         };
         let Some((channel, is_wanted)) = self.channel(target) else {
-            self.verdict("hub: unknown method");
+            self.verdict(format!("hub: unknown method {target}"));
             return self.complete(record, Some(&format!("Unknown hub method '{target}'")));
         };
         let Some(subject) = self.subject(channel, arguments) else {

@@ -7,7 +7,7 @@ use crate::fresh::UnixMillis;
 use serde_json::{Value, json};
 
 /// Orders that one page of `v2/query` has where the request says nothing.
-const PAGE_DEFAULT: i64 = 100;
+const PAGE_DEFAULT: usize = 100;
 
 /// An operation that needs a bearer and has a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub(super) fn execute(
         }
         Operation::ContractSearch => {
             fields.flag("live")?;
-            json!({"contracts": market::search(fields.text("searchText").unwrap_or_default())})
+            json!({"contracts": market::search(fields.optional("searchText", Fields::text)?.unwrap_or_default())})
         }
         Operation::ContractSearchById => {
             let contract = market::find(fields.text("contractId")?).ok_or(Refusal::Code(1, None))?;
@@ -159,9 +159,7 @@ fn account<'a>(accounts: &'a mut [Account], fields: &Fields) -> Result<&'a mut A
 }
 
 fn span(fields: &Fields, now: UnixMillis) -> Result<(UnixMillis, UnixMillis), Invalid> {
-    let start = market::moment(fields.text("startTimestamp")?).ok_or(Invalid("startTimestamp"))?;
-    let end = if fields.has("endTimestamp") { moment(fields, "endTimestamp")? } else { now };
-    Ok((start, end))
+    Ok((moment(fields, "startTimestamp")?, fields.optional("endTimestamp", moment)?.unwrap_or(now)))
 }
 
 fn moment(fields: &Fields, name: &'static str) -> Result<UnixMillis, Invalid> {
@@ -185,10 +183,10 @@ fn bars(fields: &Fields, now: UnixMillis) -> Result<Vec<Value>, Refusal> {
 fn query(accounts: &mut [Account], fields: &Fields) -> Result<Value, Refusal> {
     let filter = fields.within("filter")?;
     let account = account(accounts, &filter)?;
-    let statuses = filter.integers("statuses")?.filter(|statuses| !statuses.is_empty());
-    let contract = if filter.has("contractId") { Some(filter.text("contractId")?) } else { None };
-    let after = if filter.has("createdAfter") { Some(moment(&filter, "createdAfter")?) } else { None };
-    let before = if filter.has("createdBefore") { Some(moment(&filter, "createdBefore")?) } else { None };
+    let statuses = filter.optional("statuses", Fields::integers)?.filter(|statuses| !statuses.is_empty());
+    let contract = filter.optional("contractId", Fields::text)?;
+    let after = filter.optional("createdAfter", moment)?;
+    let before = filter.optional("createdBefore", moment)?;
     let fits = |order: &&Order| {
         statuses.as_ref().is_none_or(|statuses| statuses.contains(&(order.status as i64)))
             && contract.is_none_or(|id| id == order.wish.contract.id)
@@ -197,12 +195,12 @@ fn query(accounts: &mut [Account], fields: &Fields) -> Result<Value, Refusal> {
     };
     let mut found: Vec<_> = account.orders.iter().filter(fits).collect();
     // Both ways to sort are the way in which orders came.
-    if fields.integer("sortDirection").unwrap_or_default() == 1 {
+    if fields.optional("sortDirection", Fields::integer)? == Some(1) {
         found.reverse();
     }
-    let whole = |name, default| fields.has(name).then(|| fields.integer(name)).unwrap_or(Ok(default));
-    let size = usize::try_from(whole("pageSize", PAGE_DEFAULT)?).map_err(|_| Invalid("pageSize"))?;
-    let offset = usize::try_from(whole("pageOffset", 0)?).map_err(|_| Invalid("pageOffset"))?;
+    let count = |fields: &Fields, name| usize::try_from(fields.integer(name)?).map_err(|_| Invalid(name));
+    let size = fields.optional("pageSize", count)?.unwrap_or(PAGE_DEFAULT);
+    let offset = fields.optional("pageOffset", count)?.unwrap_or_default();
     let page: Vec<_> = found.iter().skip(offset).take(size).map(|order| order.to_json()).collect();
     let total = fields.flag("includeTotalCount")?.then_some(found.len());
     Ok(json!({"orders": page, "totalCount": total}))
@@ -213,21 +211,19 @@ fn place(accounts: &mut [Account], fields: &Fields, now: UnixMillis) -> Result<V
     let contract = market::find(fields.text("contractId")?).ok_or(Refusal::Code(8, None))?;
     let (kind, size) = (fields.integer("type")?, fields.integer("size")?);
     let side = Side::from_code(fields.integer("side")?).ok_or(Refusal::Invalid("side"))?;
-    let tag = if fields.has("customTag") { Some(fields.text("customTag")?.to_owned()) } else { None };
     let wish = Wish {
         contract,
         kind,
         side,
         size,
-        limit_price: fields.number("limitPrice")?,
-        stop_price: fields.number("stopPrice")?,
-        trail_price: fields.number("trailPrice")?,
-        tag,
+        limit_price: fields.optional("limitPrice", Fields::number)?,
+        stop_price: fields.optional("stopPrice", Fields::number)?,
+        trail_price: fields.optional("trailPrice", Fields::number)?,
+        tag: fields.optional("customTag", Fields::text)?.map(str::to_owned),
     };
     for bracket in ["stopLossBracket", "takeProfitBracket"] {
-        if fields.has(bracket) {
-            let bracket = fields.within(bracket)?;
-            (bracket.integer("ticks")?, bracket.integer("type")?);
+        if let Some(bracket) = fields.optional(bracket, Fields::within)? {
+            bracket.integer("ticks").and(bracket.integer("type"))?;
         }
     }
     if !account.is_active {
@@ -259,8 +255,9 @@ fn place(accounts: &mut [Account], fields: &Fields, now: UnixMillis) -> Result<V
 fn modify(accounts: &mut [Account], fields: &Fields, now: UnixMillis) -> Result<Value, Refusal> {
     let account = account(accounts, fields)?;
     let id = fields.integer("orderId")?;
-    let size = if fields.has("size") { Some(fields.integer("size")?) } else { None };
-    let [limit, stop, trail] = ["limitPrice", "stopPrice", "trailPrice"].map(|name| fields.number(name));
+    let size = fields.optional("size", Fields::integer)?;
+    let prices = ["limitPrice", "stopPrice", "trailPrice"];
+    let [limit, stop, trail] = prices.map(|name| fields.optional(name, Fields::number));
     let (limit, stop, trail) = (limit?, stop?, trail?);
     if size.is_some_and(|size| size < 1) {
         return Err(Refusal::Code(3, Some("the size must be positive")));
