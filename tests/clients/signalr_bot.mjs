@@ -11,16 +11,21 @@ const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds 
 
 let token = null;
 
-async function post(operation, body) {
+async function post(operation, body, bearer = token) {
   const headers = { "Content-Type": "application/json", Accept: "text/plain" };
-  if (token) headers.Authorization = `Bearer ${token}`;
+  if (bearer) headers.Authorization = `Bearer ${bearer}`;
   return fetch(`${env.REST}/api/${operation}`, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
-async function logIn() {
-  token = null;
-  const answer = await post("Auth/loginKey", { userName: env.USER_NAME, apiKey: env.API_KEY });
-  token = (await answer.json()).token;
+// One login for all who want one at that time: both hubs may.
+let login = null;
+
+function logIn() {
+  login ??= post("Auth/loginKey", { userName: env.USER_NAME, apiKey: env.API_KEY }, null)
+    .then((answer) => answer.json())
+    .then((told) => (token = told.token))
+    .finally(() => (login = null));
+  return login;
 }
 
 async function ask(operation, body) {
