@@ -463,6 +463,38 @@ async fn simulate_takes_a_good_signature_and_refuses_a_bad_one() {
     }
 }
 
+/// A user and a key of its choice get a token that ends when it was told to, and neither is shown afterwards.
+#[tokio::test]
+async fn simulate_projectx_logs_its_user_in_and_shows_no_token() {
+    let folder = Folder::new();
+    let arguments = ["simulate", "projectx", "--key", "SIMUSER", "--secret", CANARY, "--token-lifetime", "60"];
+    let mut exchange = Program::start(&mut countersign(folder.path(), &arguments));
+    let line = exchange.line_where(|line| line.starts_with("listening  https://") && line.ends_with("/api"));
+    let address: std::net::SocketAddr = line.trim_end_matches("/api").rsplit('/').next().unwrap().parse().unwrap();
+    let trust = exchange.line_where(|line| line.starts_with("trust "));
+    let authority = folder.path().join(trust.trim_start_matches("trust").trim());
+    exchange.line_where(|line| line.starts_with("Ctrl-C"));
+
+    let mut stream = tls(&authority, address).await;
+    let body = format!(r#"{{"userName":"SIMUSER","apiKey":"{CANARY}"}}"#);
+    let head = "host: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let request = format!("POST /api/Auth/loginKey HTTP/1.1\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let token = answer.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    assert!(answer.contains(r#""success":true"#) && token.split('.').count() == 3, "{answer}");
+    exchange.line_where(|line| line.contains("POST /api/Auth/loginKey"));
+
+    let mut stream = tls(&authority, address).await;
+    let request = format!("GET /hubs/user?access_token={token} HTTP/1.1\r\n{head}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    exchange.line_where(|line| line.contains("GET /hubs/user?access_token="));
+    exchange.signal(Signal::INT);
+    assert_eq!(exchange.ended(PATIENCE), Some(0));
+    assert!(!exchange.output().contains(CANARY) && !exchange.output().contains(token));
+}
+
 #[test]
 fn a_simulator_takes_nothing_from_the_proxy_in_its_folder() {
     let folder = user_folder();

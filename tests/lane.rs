@@ -3,8 +3,10 @@
 
 mod lane_stage;
 
+use countersign::fresh::UnixMillis;
 use countersign::names::ClientName;
 use countersign::supply::account::{Answered, Call, Limits, NotAnswered, NotSent, Ordering};
+use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;

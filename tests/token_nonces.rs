@@ -11,6 +11,11 @@ use countersign::venue::{LoginOutcome, NotMinted, Venue as _};
 use std::sync::Arc;
 use token_stage::{BEARER, Desk, MIXED, Mood, NUMBERED, PATIENCE, START, Seller, seconds};
 
+/// Who logs in.
+fn bot() -> countersign::names::ClientName {
+    countersign::names::ClientName::parse("bot").unwrap()
+}
+
 #[tokio::test]
 async fn a_venue_without_nonces_buys_tokens_and_has_no_lane() {
     let seller = Seller::open().await;
@@ -19,7 +24,7 @@ async fn a_venue_without_nonces_buys_tokens_and_has_no_lane() {
     assert_eq!(seller.requests(), ["key -"], "no number was taken");
     let status = desk.status().await;
     assert_eq!((status.lane, status.in_flight), (None, 0));
-    assert_eq!(desk.account.lease(PATIENCE).await.unwrap_err(), Unavailable::Lane(LaneStopped::NoNonces));
+    assert_eq!(desk.account.lease(bot(), PATIENCE).await.unwrap_err(), Unavailable::Lane(LaneStopped::NoNonces));
     assert_eq!(desk.account.unfreeze(PATIENCE).await, Err(Unavailable::Lane(LaneStopped::NoNonces)));
     assert_eq!(desk.store.read_mark(desk.account.name()).unwrap(), None, "nothing was reserved");
 }
@@ -44,7 +49,7 @@ async fn a_token_request_and_an_order_never_share_a_nonce() {
         async move {
             let mut numbers = Vec::new();
             for _ in 0..300 {
-                let lease = desk.account.lease(PATIENCE).await.expect("a nonce");
+                let lease = desk.account.lease(bot(), PATIENCE).await.expect("a nonce");
                 numbers.push(lease.nonce);
                 tokio::task::yield_now().await;
                 lease.settle(LoginOutcome::Accepted);
@@ -120,7 +125,7 @@ async fn a_nonce_that_is_refused_again_and_again_is_a_failure_and_then_freezes_t
 /// Lets the exchange refuse three nonces.
 async fn freeze(desk: &Desk) {
     for _ in 0..3 {
-        if let Ok(lease) = desk.account.lease(PATIENCE).await {
+        if let Ok(lease) = desk.account.lease(bot(), PATIENCE).await {
             lease.settle(LoginOutcome::NonceTooSmall);
         }
     }

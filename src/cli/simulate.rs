@@ -3,13 +3,14 @@
 use super::assemble::simulators::trust;
 use super::stop::Stop;
 use super::{Exit, assemble, logs};
-use crate::simulator::{Direction, Entry, Kind, Options, SimKey, bitfinex, kraken};
+use crate::simulator::{Direction, Entry, Kind, Options, SimKey, bitfinex, kraken, projectx};
 use clap::{Args, ValueEnum};
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::level_filters::LevelFilter;
@@ -28,13 +29,17 @@ pub(super) struct SimulateArgs {
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
 
-    /// An API key that it knows [default: one is made]
+    /// An API key that it knows, or the user's name for ProjectX [default: one is made]
     #[arg(long, value_name = "KEY", requires = "secret")]
     key: Option<String>,
 
-    /// The secret of that key: base64 for Kraken, any text for Bitfinex. It guards nothing real
+    /// The secret of that key: base64 for Kraken, any text for Bitfinex, the API key for ProjectX. It guards nothing real
     #[arg(long, value_name = "SECRET", requires = "key")]
     secret: Option<String>,
+
+    /// How long its tokens live, in seconds, to see how a bot renews them (ProjectX only) [default: a day]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    token_lifetime: Option<u64>,
 
     /// Where its certificates are, and are made if they are missing. Clients trust `ca.pem` there
     #[arg(long, value_name = "DIR", default_value = "certs/simulator")]
@@ -49,6 +54,7 @@ pub(super) struct SimulateArgs {
 enum Which {
     Kraken,
     Bitfinex,
+    Projectx,
 }
 
 pub(super) fn run(args: &SimulateArgs) -> Result<(), Exit> {
@@ -76,6 +82,20 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Exit> {
                 let entries = running.record().subscribe();
                 let at = running.address();
                 introduce(args, &key, &[format!("https://{at}/v2"), format!("wss://{at}/ws/2")]);
+                show(args, entries, &mut stop).await;
+                running.stop().await;
+            }
+            Which::Projectx => {
+                let mut options = Options { address, ..Options::projectx(acceptor, vec![key.clone()]) };
+                options.token_lifetime = args.token_lifetime.map_or(options.token_lifetime, Duration::from_secs);
+                let running = projectx::start(options).await.map_err(|error| not_started(address, &error))?;
+                let entries = running.record().subscribe();
+                let at = running.address();
+                introduce(
+                    args,
+                    &key,
+                    &["/api", "/hubs/user", "/hubs/market"].map(|path| format!("https://{at}{path}")),
+                );
                 show(args, entries, &mut stop).await;
                 running.stop().await;
             }
@@ -108,8 +128,12 @@ fn introduce(args: &SimulateArgs, key: &SimKey, places: &[String]) {
     }
     super::say(format_args!("trust      {}", absolute(&args.directory).join("ca.pem").display()));
     if args.key.is_none() {
-        super::say(format_args!("key        {}", key.api_key));
-        super::say(format_args!("secret     {}", key.secret));
+        let (key_name, secret_name) = match args.venue {
+            Which::Kraken | Which::Bitfinex => ("key", "secret"),
+            Which::Projectx => ("user", "key"),
+        };
+        super::say(format_args!("{key_name:<11}{}", key.api_key));
+        super::say(format_args!("{secret_name:<11}{}", key.secret));
     }
     super::say("Ctrl-C ends it.\n");
 }
@@ -147,7 +171,7 @@ pub(super) fn line(entry: &Entry) -> Option<String> {
         Direction::Internal => "·",
     };
     let what = match &entry.kind {
-        Kind::Request { method, path } => format!("{method} {path}"),
+        Kind::Request { method, path } => shortened(&format!("{method} {path}")),
         Kind::Frame => shortened(&entry.text()),
         Kind::Close { code } => format!("close {code}"),
         Kind::Verdict => format!("WRONG: {}", entry.text()),
@@ -160,11 +184,11 @@ pub(super) fn line(entry: &Entry) -> Option<String> {
 pub(super) fn shortened(text: &str) -> String {
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
-    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\""];
+    let names = ["\"token\":\"", "\"apiKey\":\"", "\"authSig\":\"", "access_token=", "Bearer ", "&id=", "?id="];
     while let Some((at, name)) = names.iter().filter_map(|name| Some((rest.find(name)?, *name))).min() {
         let (before, value) = rest.split_at(at + name.len());
         short.push_str(before);
-        let end = value.find('"').unwrap_or(value.len());
+        let end = value.find(['"', '&', ' ']).unwrap_or(value.len());
         short.push_str(&cut(&value[..end]));
         rest = &value[end..];
     }
@@ -183,6 +207,14 @@ pub(super) fn cut(value: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bearer_in_an_address_or_a_record_is_shortened() {
+        let request = "GET /hubs/user?access_token=header.claims.mark&id=0123456789";
+        assert_eq!(shortened(request), "GET /hubs/user?access_token=header…&id=012345…");
+        let record = r#"{"headers":{"Authorization":"Bearer header.claims.mark"},"target":"x"}"#;
+        assert_eq!(shortened(record), r#"{"headers":{"Authorization":"Bearer header…"},"target":"x"}"#);
+    }
 
     #[test]
     fn keys_signatures_and_tokens_are_shortened() {

@@ -40,12 +40,25 @@ pub struct Switches {
     pub handshake_status: Option<u16>,
     /// Refuses every login and every token as if the key had been revoked.
     pub refuse_auth: bool,
-    /// Answers every private request with the venue's rate limit error.
+    /// Answers every private request with the venue's rate limit error (ProjectX: with `Retry-After`).
     pub rate_limited: bool,
     /// Answers every message that came in with an error that holds it, token included, raw and `\/`-escaped.
     pub echo: bool,
     /// Puts `subscription.token` into Kraken's v1 `subscriptionStatus`, as its reference documents.
     pub echo_token: bool,
+    /// Holds ProjectX's users to their rates; off, so that load tests measure something else.
+    pub keeps_rates: bool,
+    /// Ends the old token when ProjectX's `validate` makes a new one.
+    pub revoke_validated: bool,
+    /// Ends ProjectX's hub connections together with the token that they were opened with. The framework's default is to
+    /// leave them.
+    pub hubs_end_with_token: bool,
+    /// Tells ProjectX's user events as documented, without the `action` that wraps them in practice.
+    pub unwrapped_events: bool,
+    /// Puts a first event into the message that answers ProjectX's hub handshake.
+    pub coalesced_handshake: bool,
+    /// Refuses a hub handshake whose version is not 1, as older servers do. Newer ones take any up to 2.
+    pub strict_handshake: bool,
     /// Stops reading from sockets.
     pub stall: bool,
     /// Fills every subscribed socket.
@@ -61,7 +74,7 @@ pub struct Flood {
     pub bytes: usize,
 }
 
-/// How obtaining a token fails (Kraken's `GetWebSocketsToken`, Bitfinex's `auth/w/token`).
+/// How obtaining a token fails (Kraken's `GetWebSocketsToken`, Bitfinex's `auth/w/token`, ProjectX's login).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum MintFault {
     /// It does not.

@@ -10,6 +10,7 @@ pub mod bitfinex;
 pub mod clock;
 pub mod faults;
 pub mod kraken;
+pub mod projectx;
 pub mod record;
 
 mod forbidden;
@@ -90,9 +91,9 @@ impl<E> fmt::Debug for Running<E> {
 /// A key that the simulated exchange knows. Each key is an account of its own.
 #[derive(Clone)]
 pub struct SimKey {
-    /// The public half, as it stands in requests.
+    /// The public half, as it stands in requests; the user's name at ProjectX.
     pub api_key: String,
-    /// The secret half in the venue's own format: base64 at Kraken, any text at Bitfinex.
+    /// The secret half in the venue's own format: base64 at Kraken, any text at Bitfinex, the API key at ProjectX.
     pub secret: String,
     /// What the key may do.
     pub permissions: Permissions,
@@ -139,12 +140,17 @@ pub struct Options {
     pub keys: Vec<SimKey>,
     /// The exchange's clock.
     pub clock: SimClock,
-    /// How old a WebSocket token may be when it is first used on a connection (Kraken; 900 s at the venue).
+    /// How old a WebSocket token may be when it is first used on a connection (Kraken; 900 s at the venue), or how long
+    /// a bearer lives (ProjectX; 24 h at the venue, whole seconds).
     pub token_lifetime: Duration,
-    /// A socket that sent nothing for this long is closed (Kraken: about a minute).
+    /// A socket that sent nothing for this long is closed (Kraken: about a minute; ProjectX: 30 s, subscribed or not).
     pub idle_close: Duration,
-    /// How often a subscribed, silent socket gets a heartbeat (Kraken 1 s, Bitfinex 15 s).
+    /// How often a subscribed, silent socket gets a heartbeat (Kraken 1 s, Bitfinex 15 s), or a hub a ping
+    /// (ProjectX 15 s).
     pub heartbeat: Duration,
+    /// Whether the proxy dials, so that what only a client does is wrong: negotiating, cookies, `headers` in a hub's
+    /// records (ProjectX).
+    pub expects_a_proxy: bool,
     /// What to do wrong from the first connection on. Shared with [`Running::faults`].
     pub faults: Faults,
 }
@@ -161,6 +167,7 @@ impl Options {
             token_lifetime: Duration::from_secs(900),
             idle_close: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),
+            expects_a_proxy: false,
             faults: Faults::none(),
         }
     }
@@ -170,6 +177,18 @@ impl Options {
     pub fn bitfinex(tls: tls::Acceptor, keys: Vec<SimKey>) -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
         Self { heartbeat: Duration::from_secs(15), idle_close: day, ..Self::kraken(tls, keys) }
+    }
+
+    /// ProjectX's published token lifetime (gateway.docs.projectx.com, "Validate session"), and the times of the framework
+    /// that its hubs are made with (learn.microsoft.com, "ASP.NET Core SignalR configuration": KeepAliveInterval,
+    /// ClientTimeoutInterval). Each key is a user: its name, and its API key as the secret.
+    pub fn projectx(tls: tls::Acceptor, keys: Vec<SimKey>) -> Self {
+        Self {
+            token_lifetime: Duration::from_secs(24 * 60 * 60),
+            heartbeat: Duration::from_secs(15),
+            idle_close: Duration::from_secs(30),
+            ..Self::kraken(tls, keys)
+        }
     }
 }
 

@@ -40,8 +40,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub(super) trait Exchange: Send + Sync + 'static {
     /// Answers a REST request.
     fn answer(&self, request: &Received) -> Answer;
-    /// Opens a conversation for an upgrade, if there is a socket at this host and path.
-    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Option<Box<dyn Conversation>>;
+    /// Opens a conversation for an upgrade, or says why there is none at this host and path, or for this client.
+    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Result<Box<dyn Conversation>, Answer>;
     /// Time has passed.
     fn tick(&self, now: UnixMillis);
 }
@@ -90,19 +90,30 @@ impl Received {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// Empty for an answer without a body.
     pub(super) content_type: &'static str,
+    /// Headers beside those that every answer has; names in lower case.
+    pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
     pub(super) delay: Duration,
 }
 
 impl Answer {
     pub(super) fn json(status: StatusCode, body: impl Into<String>) -> Self {
-        Self { status, content_type: "application/json", body: body.into(), delay: Duration::ZERO }
+        Self::text(status, "application/json", body)
+    }
+
+    pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl Into<String>) -> Self {
+        Self { status, content_type, headers: Vec::new(), body: body.into(), delay: Duration::ZERO }
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self::text(status, "", "")
     }
 
     pub(super) fn html(status: StatusCode) -> Self {
         let body = format!("<html><head><title>{status}</title></head><body>simulated outage</body></html>");
-        Self { status, content_type: "text/html", body, delay: Duration::ZERO }
+        Self::text(status, "text/html", body)
     }
 }
 
@@ -203,8 +214,8 @@ async fn respond<E: Exchange>(
             (None, Ok(accept)) => {
                 let (outbox, outbox_end) = Outbox::new();
                 match shop.exchange.clone().open(&received, outbox.clone()) {
-                    None => Answer::html(StatusCode::NOT_FOUND),
-                    Some(conversation) => {
+                    Err(refusal) => refusal,
+                    Ok(conversation) => {
                         shop.record.sent(connection, Kind::Response { status: 101 }, Bytes::new());
                         let shop = shop.clone();
                         tasks.spawn(async move {
@@ -250,7 +261,13 @@ async fn respond<E: Exchange>(
     shop.record.sent(connection, Kind::Response { status }, body.clone());
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = answer.status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(answer.content_type));
+    if !answer.content_type.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(answer.content_type));
+    }
+    for (name, value) in answer.headers {
+        let value = http::HeaderValue::try_from(value).map_err(io::Error::other)?;
+        response.headers_mut().insert(name, value);
+    }
     // The venues stand behind a CDN that sets cookies; none may reach a client.
     let cookie = http::HeaderValue::from_static("__cf_bm=simulated-cookie; path=/; Secure; HttpOnly");
     response.headers_mut().insert(http::header::SET_COOKIE, cookie);

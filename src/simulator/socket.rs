@@ -35,6 +35,14 @@ pub(super) trait Conversation: Send {
     fn beat(&mut self);
     /// Whether a flood may fill this socket.
     fn is_subscribed(&self) -> bool;
+    /// Whether the socket may be silent for longer than the idle limit. What is subscribed may, at most venues.
+    fn may_idle(&self) -> bool {
+        self.is_subscribed()
+    }
+    /// Whether what came in starts the idle limit anew.
+    fn is_traffic(&self, _incoming: &Incoming) -> bool {
+        true
+    }
     /// A message of about this many bytes, as a channel would send it.
     fn filler(&self, bytes: usize) -> String;
     /// An error in the venue's shape that quotes what came in.
@@ -203,9 +211,15 @@ async fn read(
             // The next turn looks at them.
             changed = switches.changed() => if changed.is_err() { return End::Gone },
             incoming = reader.next(), if !is_stalled => {
-                idle_since = Instant::now();
                 match incoming {
-                    Ok(Some(incoming)) => if let Some(end) = take(incoming, conversation, outbox, around) { return end },
+                    Ok(Some(incoming)) => {
+                        if conversation.is_traffic(&incoming) {
+                            idle_since = Instant::now();
+                        }
+                        if let Some(end) = take(incoming, conversation, outbox, around) {
+                            return end;
+                        }
+                    }
                     Ok(None) => return End::Gone,
                     Err(error) => {
                         around.record.verdict(around.connection, format!("frame: {error}"));
@@ -214,7 +228,7 @@ async fn read(
                     }
                 }
             }
-            () = tokio::time::sleep_until(idle_since + around.idle_close), if !is_stalled && !conversation.is_subscribed() => {
+            () = tokio::time::sleep_until(idle_since + around.idle_close), if !is_stalled && !conversation.may_idle() => {
                 around.record.note(around.connection, "idle: closed");
                 outbox.close(1000, "");
                 return End::Closing;

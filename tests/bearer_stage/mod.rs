@@ -159,7 +159,7 @@ impl Stage {
             name: account(),
             venue: &DESK,
             signer: Signer::new(&text(exchange::USER), &text(exchange::KEY), SecretFormat::Text).unwrap(),
-            nonce_unit: countersign::fresh::NonceUnit::Milliseconds,
+            nonce_unit: None,
             ordering: account::Ordering::Strict,
             upkeep: policy.upkeep(&account()).unwrap(),
             upstream: Arc::clone(&upstream),

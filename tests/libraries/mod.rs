@@ -23,6 +23,10 @@ const KRAKEN_SDK: &str = "python-kraken-sdk==3.5.1 websockets==16.0";
 const BITFINEX_PY: &str = "bitfinex-api-py==4.0.0 websockets==12.0";
 /// The last that can be installed: 9.1.0 asks for a bfx-api-node-rest that was never published.
 const BITFINEX_NODE: &str = "bitfinex-api-node@7.0.0 bfx-api-node-rest@7.0.0";
+const SIGNALRCORE: &str = "signalrcore==1.0.2";
+const PYSIGNALR: &str = "pysignalr==1.3.3";
+const SIGNALR: &str = "@microsoft/signalr@10.0.11";
+const PROJECT_X_PY: &str = "project-x-py==4.4.1";
 
 /// True, and said aloud, if the person who runs the tests wants none of this.
 pub(crate) fn is_skipped(test: &str) -> bool {
@@ -80,6 +84,45 @@ pub(crate) fn bitfinex_py(script: &str) -> Library {
 /// Node's bitfinex-api-node and bfx-api-node-rest.
 pub(crate) fn bitfinex_node(script: &str) -> Library {
     node("bitfinex-api-node", BITFINEX_NODE, script).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// signalrcore.
+pub(crate) fn signalrcore() -> Library {
+    python("signalrcore", SIGNALRCORE, "signalrcore", "signalrcore_bot.py")
+}
+
+/// pysignalr.
+pub(crate) fn pysignalr() -> Library {
+    python("pysignalr", PYSIGNALR, "pysignalr", "pysignalr_bot.py")
+}
+
+/// Microsoft's own SignalR client on Node.
+pub(crate) fn signalr() -> Library {
+    node("signalr", SIGNALR, "signalr_bot.mjs").unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// project-x-py, which asks for Python 3.12. None, and said aloud, where there is none.
+pub(crate) fn project_x_py(test: &str) -> Option<Library> {
+    let Some(interpreter) = python_312() else {
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED {test}: project-x-py asks for Python 3.12 or later; none was found");
+        return None;
+    };
+    let interpreter = interpreter.to_string_lossy();
+    let program = environment("project-x-py", &interpreter, PROJECT_X_PY, "project_x_py");
+    let program = program.unwrap_or_else(|why| panic!("{why}"));
+    Some(Library { program, script: scripts().join("project_x_py_bot.py") })
+}
+
+/// A Python of 3.12 or later: of the system, or one that pyenv keeps without showing it.
+fn python_312() -> Option<PathBuf> {
+    let named = ["python3", "python3.14", "python3.13", "python3.12"].map(PathBuf::from);
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".pyenv")));
+    let kept = pyenv.and_then(|root| fs::read_dir(root.join("versions")).ok()).into_iter().flatten().flatten();
+    let kept = kept.map(|version| version.path().join("bin/python3"));
+    let is_new = "import sys, venv; sys.exit(sys.version_info < (3, 12))";
+    named.into_iter().chain(kept).find(|python| run(python, ["-c", is_new]).is_ok())
 }
 
 fn python(name: &str, packages: &str, module: &str, script: &str) -> Library {

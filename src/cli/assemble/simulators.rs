@@ -28,6 +28,8 @@ pub struct Simulators {
     pub kraken: Option<simulator::Running<simulator::kraken::Kraken>>,
     /// Bitfinex, if an account asks for it.
     pub bitfinex: Option<simulator::Running<simulator::bitfinex::Bitfinex>>,
+    /// ProjectX, if an account asks for it.
+    pub projectx: Option<simulator::Running<simulator::projectx::ProjectX>>,
     keys: BTreeMap<AccountName, SimKey>,
     connector: Option<Connector>,
 }
@@ -40,7 +42,8 @@ impl Simulators {
                 .iter()
                 .filter(move |account| account.upstream == Upstream::Simulator && account.venue == venue)
         };
-        let mut simulators = Self { kraken: None, bitfinex: None, keys: BTreeMap::new(), connector: None };
+        let mut simulators =
+            Self { kraken: None, bitfinex: None, projectx: None, keys: BTreeMap::new(), connector: None };
         if config.accounts.iter().all(|account| account.upstream != Upstream::Simulator) {
             return Ok(simulators);
         }
@@ -60,8 +63,16 @@ impl Simulators {
             keys.push(simulators.make_key(account)?);
         }
         if !keys.is_empty() {
-            let options = Options::bitfinex(acceptor, keys);
+            let options = Options::bitfinex(acceptor.clone(), keys);
             simulators.bitfinex = Some(simulator::bitfinex::start(options).await.map_err(Exit::failed)?);
+        }
+        let mut keys = Vec::new();
+        for account in simulated("projectx") {
+            keys.push(simulators.make_key(account)?);
+        }
+        if !keys.is_empty() {
+            let options = Options { expects_a_proxy: true, ..Options::projectx(acceptor, keys) };
+            simulators.projectx = Some(simulator::projectx::start(options).await.map_err(Exit::failed)?);
         }
         Ok(simulators)
     }
@@ -85,6 +96,7 @@ impl Simulators {
         match venue {
             "kraken" => self.kraken.as_ref().map(simulator::Running::address),
             "bitfinex" => self.bitfinex.as_ref().map(simulator::Running::address),
+            "projectx" => self.projectx.as_ref().map(simulator::Running::address),
             _ => None,
         }
     }

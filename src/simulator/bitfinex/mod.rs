@@ -21,6 +21,7 @@ use super::socket::{Conversation, Outbox};
 use super::{Faults, Options, Running, SimClock, SimKey};
 use crate::fresh::UnixMillis;
 use book::{Account, Told, Topic};
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -119,12 +120,12 @@ impl server::Exchange for Bitfinex {
         rest::answer(self, request)
     }
 
-    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Option<Box<dyn Conversation>> {
+    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Result<Box<dyn Conversation>, Answer> {
         if request.path() != "/ws/2" {
-            return None;
+            return Err(Answer::html(StatusCode::NOT_FOUND));
         }
         let is_public_host = request.host() == "api-pub.bitfinex.com";
-        Some(Box::new(control::Control::new(self, request.connection, is_public_host, outbox)))
+        Ok(Box::new(control::Control::new(self, request.connection, is_public_host, outbox)))
     }
 
     fn tick(&self, _now: UnixMillis) {}

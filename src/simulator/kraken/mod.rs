@@ -26,6 +26,7 @@ use crate::fresh::UnixMillis;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use book::{Account, OrderName};
+use http::StatusCode;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -157,18 +158,18 @@ impl server::Exchange for Kraken {
         rest::answer(self, request)
     }
 
-    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Option<Box<dyn Conversation>> {
+    fn open(self: Arc<Self>, request: &Received, outbox: Outbox) -> Result<Box<dyn Conversation>, Answer> {
         let door = match request.host().as_str() {
             "ws.kraken.com" | "beta-ws.kraken.com" => Door::Public,
             "ws-auth.kraken.com" | "beta-ws-auth.kraken.com" => Door::Private,
-            "api.kraken.com" => return None,
+            "api.kraken.com" => return Err(Answer::html(StatusCode::NOT_FOUND)),
             _ => Door::Both,
         };
         let connection = request.connection;
         match request.path() {
-            "/v2" => Some(Box::new(v2::V2::new(self, connection, door, outbox))),
-            "/" => Some(Box::new(v1::V1::new(self, connection, door, outbox))),
-            _ => None,
+            "/v2" => Ok(Box::new(v2::V2::new(self, connection, door, outbox))),
+            "/" => Ok(Box::new(v1::V1::new(self, connection, door, outbox))),
+            _ => Err(Answer::html(StatusCode::NOT_FOUND)),
         }
     }
 
