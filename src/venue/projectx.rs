@@ -78,6 +78,11 @@ impl Venue for ProjectX {
         Some(self)
     }
 
+    /// A user has several trading accounts.
+    fn has_sub_accounts(&self) -> bool {
+        true
+    }
+
     fn dialect(&self, endpoint: &Endpoint) -> Box<dyn Dialect> {
         let hub = if endpoint.name == "market" { acts::Hub::Market } else { acts::Hub::User };
         Box::new(hub::Conversation::new(hub))
