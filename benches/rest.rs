@@ -8,6 +8,7 @@
 #[path = "../tests/lane_stage/mod.rs"]
 mod lane_stage;
 
+use countersign::names::ClientName;
 use countersign::supply::account::{Limits, Ordering};
 use countersign::venue::LoginOutcome;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome};
