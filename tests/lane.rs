@@ -10,6 +10,7 @@ use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
+use countersign::venue::rest::Subjects;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, mpsc};
@@ -401,6 +402,26 @@ async fn a_cancel_takes_back_its_own_clients_orders_and_goes_before_those_of_oth
     assert_eq!(tags[..2], ["first", "cancel"]);
     assert!(!tags.contains(&"mine".to_owned()), "{tags:?}");
     assert_eq!(tags.len(), 4);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_cancel_on_a_socket_takes_back_the_same_clients_orders_that_wait_in_the_lane() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let meant = start(&desk, "bot-1", Asked::order("meant"));
+    let kept = start(&desk, "bot-1", Asked::order("kept"));
+    let theirs = start(&desk, "bot-2", Asked::order("theirs"));
+    tokio::task::yield_now().await;
+    let cancelled = ["meant", "theirs"].map(Box::from).to_vec();
+    desk.account.note_cancel(ClientName::parse("bot-1").unwrap(), Subjects::Named(cancelled));
+    let why = meant.await.unwrap().expect_err("taken back");
+    assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::Withdrawn), "not-sent"));
+    for answered in [first, kept, theirs] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert!(!exchange.tags().contains(&"meant".to_owned()));
 }
 
 // One thread: calls reach the lane in the order in which they are started.
