@@ -461,6 +461,11 @@ impl Relay {
                 self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
+            Action::Withdraw(cancelled) => {
+                if let (Some(account), Some(permit)) = (self.account(), self.session.permit()) {
+                    account.note_cancel(permit.client().clone(), cancelled);
+                }
+            }
             Action::Opened => self.journal.opened(&self.session),
             Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),

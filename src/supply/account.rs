@@ -174,6 +174,7 @@ enum Order {
     Lease(ClientName, oneshot::Sender<Result<Lease, Unavailable>>),
     Token { refused: Option<TokenId>, reply: oneshot::Sender<Result<Token, Unavailable>> },
     VenueTime(UnixMillis),
+    Withdraw(ClientName, Subjects),
 }
 
 impl Account {
@@ -250,6 +251,12 @@ impl Account {
     pub async fn token(&self, refused: Option<TokenId>, limit: Duration) -> Result<Token, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.ask(Order::Token { refused, reply }, answer, limit).await
+    }
+
+    /// Takes back those orders of a client that wait for their turn, because it cancels them elsewhere: on a socket.
+    pub fn note_cancel(&self, client: ClientName, cancelled: Subjects) {
+        // A mailbox that is full takes no orders either, and those in it are refused when they have waited for too long.
+        let _ = self.mailbox.try_send(Order::Withdraw(client, cancelled));
     }
 
     /// Tells the account what time the exchange has.

@@ -13,6 +13,7 @@ use crate::scope::{Acts, Right, Scope};
 use crate::secret::Secret;
 use bytes::Bytes;
 use memchr::memmem::Finder;
+use rest::Subjects;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -411,12 +412,15 @@ pub struct Reading {
     pub reply_to: Option<Range<usize>>,
     /// The venue's own proof of who is calling, if the message carries one.
     pub shown: Option<ClientLogin>,
+    /// Which orders it cancels: those that its client has still in the account's queue must not follow it.
+    pub cancels: Subjects,
 }
 
 impl Reading {
     /// A reading that ends in a refusal.
     pub fn refused(why: Refusal) -> Self {
-        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None }
+        let (edit, cancels) = (Edit::None, Subjects::None);
+        Self { acts: Err(why), edit, operation: "", reply_to: None, shown: None, cancels }
     }
 
     /// The message's own id, as it is written there.

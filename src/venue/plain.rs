@@ -3,6 +3,7 @@
 //! One right, `trade`, stands for all messages, since there is no table to tell them apart. The account's
 //! secret, where it has one, goes out as `Authorization: Bearer` with the upgrade.
 
+use super::rest::Subjects;
 use super::{Dialect, Edit, Endpoint, EndpointKind, Event, NonceRules, Reading, Refusal, Step, Steps, Venue, Watch};
 use crate::credential::{SecretFormat, Signer};
 use crate::fresh::{NonceUnit, UnixMillis};
@@ -56,7 +57,8 @@ impl Dialect for Conversation {
     }
 
     fn read(&self, _message: &Message) -> Reading {
-        Reading { acts: Ok(Acts::one(Act::Order)), edit: Edit::None, operation: "message", reply_to: None, shown: None }
+        let (acts, edit, cancels) = (Ok(Acts::one(Act::Order)), Edit::None, Subjects::None);
+        Reading { acts, edit, operation: "message", reply_to: None, shown: None, cancels }
     }
 
     fn forward(&mut self, message: Message, _reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {
