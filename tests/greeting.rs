@@ -31,7 +31,7 @@ fn serve_makes_certificates_and_says_how_to_connect() {
     let folder = user_folder();
     let mut proxy = Serving::open(folder.path(), &[]);
     proxy.program.line_where(|line| line.contains("Paste this"));
-    let said = proxy.program.output();
+    let said = proxy.program.said();
     for file in ["ca.pem", "server.pem", "client-ca.pem", "bot-a.pem", "client-jwt.key"] {
         assert!(folder.path().join("certs").join(file).exists(), "{file}");
         assert!(said.lines().any(|line| line.contains(file) && line.ends_with("created")), "{file}: {said}");
@@ -85,7 +85,7 @@ fn ways_that_are_not_configured_are_not_told() {
     fs::write(&file, format!("{before}# ---- How clients prove{after}")).unwrap();
     let mut proxy = Serving::open(folder.path(), &[]);
     proxy.program.line_where(|line| line.contains("Paste this"));
-    let said = proxy.program.output();
+    let said = proxy.program.said();
     assert!(said.contains(" key --client bot-a --account kraken_main"), "{said}");
     for untold in [" run -- ", " env --for ", "https://localhost:"] {
         assert!(!said.contains(untold), "{untold}: {said}");
@@ -105,7 +105,7 @@ impl Desk {
         fs::write(folder.path().join("my_bot.py"), MY_BOT).unwrap();
         let mut proxy = Serving::open_findable(folder.path());
         proxy.program.line_where(|line| line.contains("Paste this"));
-        Self { folder, said: proxy.program.output(), _proxy: proxy }
+        Self { folder, said: proxy.program.said(), _proxy: proxy }
     }
 
     /// The first line that was said with these words in it.
@@ -159,7 +159,7 @@ fn the_line_to_paste_works_with_a_configuration_from_elsewhere() {
 fn line_to_paste(program: &mut Program) -> String {
     program.line_where(|line| line.contains("Paste this"));
     program.line_where(|line| line.ends_with('\''));
-    let said = program.output();
+    let said = program.said();
     let (_, pasted) = said.split_once("install websockets`):\n").unwrap();
     pasted.to_owned()
 }

@@ -10,6 +10,7 @@ use countersign::supply::clock::Clock;
 use countersign::supply::lane::LaneStopped;
 use countersign::upstream::{AnswerLimits, Fate, Silence, read_whole};
 use countersign::venue::LoginOutcome;
+use countersign::venue::rest::Subjects;
 use lane_stage::{Asked, CLIENTS, Desk, Exchange, PATIENCE, Setup, client, outcome, settle, unqueued};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, mpsc};
@@ -380,21 +381,12 @@ async fn a_key_that_the_exchange_refuses_is_left_alone_but_for_cancels() {
 #[tokio::test]
 async fn a_cancel_takes_back_its_own_clients_orders_and_goes_before_those_of_others() {
     let exchange = Exchange::open(0).await;
-    exchange.faults().set(|switches| switches.answer_delay = Duration::from_millis(300));
     let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
-    let start = |name: &'static str, asked: Asked| {
-        let desk = Arc::clone(&desk);
-        tokio::spawn(async move { desk.call(name, &asked).await })
-    };
-    let first = start("bot-0", Asked::balance("first"));
-    while exchange.tags().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    // The lane is held until the answer to the first one: these wait.
-    let mine = start("bot-1", Asked::order("mine"));
-    let kept = start("bot-1", Asked::order("kept"));
-    let theirs = start("bot-2", Asked::order("theirs"));
-    let cancel = start("bot-1", Asked::cancel("mine", "cancel"));
+    let first = hold(&exchange, &desk, Duration::from_millis(300)).await;
+    let mine = start(&desk, "bot-1", Asked::order("mine"));
+    let kept = start(&desk, "bot-1", Asked::order("kept"));
+    let theirs = start(&desk, "bot-2", Asked::order("theirs"));
+    let cancel = start(&desk, "bot-1", Asked::cancel("mine", "cancel"));
 
     let why = mine.await.unwrap().expect_err("taken back");
     assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::Withdrawn), "not-sent"));
@@ -405,6 +397,26 @@ async fn a_cancel_takes_back_its_own_clients_orders_and_goes_before_those_of_oth
     assert_eq!(tags[..2], ["first", "cancel"]);
     assert!(!tags.contains(&"mine".to_owned()), "{tags:?}");
     assert_eq!(tags.len(), 4);
+}
+
+// One thread: calls reach the lane in the order in which they are started.
+#[tokio::test]
+async fn a_cancel_on_a_socket_takes_back_the_same_clients_orders_that_wait_in_the_lane() {
+    let exchange = Exchange::open(0).await;
+    let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let meant = start(&desk, "bot-1", Asked::order("meant"));
+    let kept = start(&desk, "bot-1", Asked::order("kept"));
+    let theirs = start(&desk, "bot-2", Asked::order("theirs"));
+    tokio::task::yield_now().await;
+    let cancelled = ["meant", "theirs"].map(Box::from).to_vec();
+    desk.account.note_cancel(ClientName::parse("bot-1").unwrap(), Subjects::Named(cancelled));
+    let why = meant.await.unwrap().expect_err("taken back");
+    assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::Withdrawn), "not-sent"));
+    for answered in [first, kept, theirs] {
+        answered.await.unwrap().expect("an answer");
+    }
+    assert!(!exchange.tags().contains(&"meant".to_owned()));
 }
 
 // One thread: calls reach the lane in the order in which they are started.
@@ -475,16 +487,9 @@ async fn an_order_whose_proof_ends_while_it_waits_is_not_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_waited_for_too_long_is_not_sent() {
     let exchange = Exchange::open(0).await;
-    exchange.faults().set(|switches| switches.answer_delay = Duration::from_millis(300));
     let limits = Limits { order_wait: Duration::from_millis(50), ..patient() };
     let desk = Arc::new(Desk::at(&exchange, Setup { limits, ..Setup::default() }));
-    let first = {
-        let desk = Arc::clone(&desk);
-        tokio::spawn(async move { desk.call("bot-0", &Asked::balance("first")).await })
-    };
-    while exchange.tags().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let first = hold(&exchange, &desk, Duration::from_millis(300)).await;
     let why = desk.call("bot-1", &Asked::order("late")).await.expect_err("its time is over");
     assert_eq!((why, why.word()), (NotAnswered::NotSent(NotSent::WaitedTooLong), "not-sent"));
     first.await.unwrap().expect("an answer");
@@ -495,18 +500,10 @@ async fn an_order_that_waited_for_too_long_is_not_sent() {
 #[tokio::test]
 async fn a_call_whose_caller_is_gone_is_not_sent() {
     let exchange = Exchange::open(0).await;
-    exchange.faults().set(|switches| switches.answer_delay = Duration::from_millis(200));
     let desk = Arc::new(Desk::at(&exchange, Setup { limits: patient(), ..Setup::default() }));
-    let start = |asked: Asked| {
-        let desk = Arc::clone(&desk);
-        tokio::spawn(async move { desk.call("bot-0", &asked).await })
-    };
-    let first = start(Asked::balance("first"));
-    while exchange.tags().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    let gone = start(Asked::order("gone"));
-    let stays = start(Asked::order("stays"));
+    let first = hold(&exchange, &desk, Duration::from_millis(200)).await;
+    let gone = start(&desk, "bot-0", Asked::order("gone"));
+    let stays = start(&desk, "bot-0", Asked::order("stays"));
     gone.abort();
     first.await.unwrap().expect("an answer");
     stays.await.unwrap().expect("an answer");

@@ -34,6 +34,7 @@ use countersign::policy::{ClientPattern, Grant, Policy};
 use countersign::scope::{Right, Scope};
 use countersign::secret::Secret;
 use countersign::session::{Action, Event, Limits, Rules, Session};
+use countersign::venue::rest::Subjects;
 use countersign::venue::{self, Manner, Route};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -289,6 +290,8 @@ fn shown(action: &Action) -> String {
         Action::LoginSettled(outcome) => format!("login settled {outcome:?}"),
         Action::NeedToken(None) => "need token".to_owned(),
         Action::NeedToken(Some(refused)) => format!("need token, {} was refused", refused.0),
+        Action::Withdraw(Subjects::Named(names)) => format!("withdraw {}", names.join(" ")),
+        Action::Withdraw(_) => "withdraw all".to_owned(),
         Action::Opened => "opened".to_owned(),
         Action::Refused(refused) => format!("refused {} {}", refused.slug, refused.operation).trim_end().to_owned(),
         Action::Close(end) => format!("close {}", fault::slug(*end)),

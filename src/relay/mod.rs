@@ -470,6 +470,11 @@ impl Relay {
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
             Action::TokenEnded => self.renew_token(),
+            Action::Withdraw(cancelled) => {
+                if let (Some(account), Some(permit)) = (self.account(), self.session.permit()) {
+                    account.note_cancel(permit.client().clone(), cancelled);
+                }
+            }
             Action::Opened => self.journal.opened(&self.session),
             Action::Refused(refused) => self.journal.refused(&self.session, refused),
             Action::Close(end) => self.end = Some(end),

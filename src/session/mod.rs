@@ -28,6 +28,7 @@ use crate::names::{AccountName, SessionId};
 use crate::policy::{Permit, Policy};
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::venue::rest::Subjects;
 use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps};
 use arrival::Shown;
 use std::sync::Arc;
@@ -111,6 +112,9 @@ pub enum Action {
     NeedToken(Option<TokenId>),
     /// The token with which the socket was opened has ended: have another one bought.
     TokenEnded,
+    /// Take these orders of the client's back, where they wait for their turn in the account's queue: a cancel of them
+    /// is about to go.
+    Withdraw(Subjects),
     /// Write the log line that the session is open.
     Opened,
     /// Write to the log that a message was refused.
@@ -321,6 +325,10 @@ impl Session {
             Ok(acts) if acts.is_empty() => Refusal::Unknown,
             Ok(acts) => match permit.lacks_at(acts, &reading.sub_accounts) {
                 None => {
+                    let cancels = std::mem::replace(&mut reading.cancels, Subjects::None);
+                    if cancels != Subjects::None && permit.account().is_some() {
+                        out.push(Action::Withdraw(cancels));
+                    }
                     return self.turn(now, out, |dialect, steps| dialect.forward(message, &reading, scope, now, steps));
                 }
                 Some(right) => Refusal::NotPermitted(right),

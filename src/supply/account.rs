@@ -187,6 +187,7 @@ enum Order {
     RenewToken(Reply<Token>),
     ResetBreaker(Reply<()>),
     Unfreeze(Reply<()>),
+    Withdraw(ClientName, Subjects),
 }
 
 impl Account {
@@ -303,6 +304,12 @@ impl Account {
     pub async fn unfreeze(&self, limit: Duration) -> Result<(), Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.ask(Order::Unfreeze(reply), answer, limit).await
+    }
+
+    /// Takes back those orders of a client that wait for their turn, because it cancels them elsewhere: on a socket.
+    pub fn note_cancel(&self, client: ClientName, cancelled: Subjects) {
+        // A mailbox that is full takes no orders either, and those in it are refused when they have waited for too long.
+        let _ = self.mailbox.try_send(Order::Withdraw(client, cancelled));
     }
 
     /// Tells the account what time the exchange has.

@@ -13,6 +13,7 @@ use crate::scope::{Acts, Right, Scope};
 use crate::secret::Secret;
 use bytes::Bytes;
 use memchr::memmem::Finder;
+use rest::Subjects;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -472,12 +473,22 @@ pub struct Reading {
     pub shown: Option<ClientLogin>,
     /// The trading accounts that the message names, where one account of ours holds several.
     pub sub_accounts: Vec<u64>,
+    /// Which orders it cancels: those that its client has still in the account's queue must not follow it.
+    pub cancels: Subjects,
 }
 
 impl Reading {
     /// A reading that ends in a refusal.
     pub fn refused(why: Refusal) -> Self {
-        Self { acts: Err(why), edit: Edit::None, operation: "", reply_to: None, shown: None, sub_accounts: Vec::new() }
+        Self {
+            acts: Err(why),
+            edit: Edit::None,
+            operation: "",
+            reply_to: None,
+            shown: None,
+            sub_accounts: Vec::new(),
+            cancels: Subjects::None,
+        }
     }
 
     /// The message's own id, as it is written there.

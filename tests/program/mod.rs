@@ -130,6 +130,12 @@ impl Program {
         }
     }
 
+    /// What it has told its user so far; the log has the other stream.
+    pub(crate) fn said(&self) -> String {
+        let said = self.seen.iter().filter(|(from, _)| *from == From::Stdout);
+        said.map(|(_, line)| format!("{line}\n")).collect()
+    }
+
     /// Everything that came on either stream so far.
     pub(crate) fn output(&self) -> String {
         self.seen.iter().map(|(_, line)| format!("{line}\n")).collect()

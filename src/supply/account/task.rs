@@ -270,6 +270,7 @@ impl Task {
                 let _ = reply.send(Err(NotMinted::Credential.into()));
             }
             Order::Lease(client, reply) => self.take_login(client, reply),
+            Order::Withdraw(client, cancelled) => self.withdraw(&client, &cancelled),
             Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
             Order::Token { refused, reply } => self.take_buyer(refused, reply),
             Order::RenewToken(reply) => self.take_renewal(reply),

@@ -6,7 +6,7 @@
 //! Sources: docs.bitfinex.com, "Authenticated endpoints"; the clients bitfinex-api-py, bfx-api-node-rest and ccxt,
 //! which agree on what is signed.
 
-mod subjects;
+pub(super) mod subjects;
 #[cfg(test)]
 mod tests;
 

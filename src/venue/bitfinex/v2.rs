@@ -5,6 +5,7 @@
 
 use super::acts::{BATCHED, CHANNELS, INPUTS, look_up};
 use super::login::{self, Wish};
+use super::rest::subjects::cancelled;
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Right, Scope};
@@ -213,6 +214,7 @@ impl Conversation {
         if name == "ox_multi" {
             reading.operation = "ox_multi";
             reading.acts = batched(payload);
+            reading.cancels = cancelled(name, payload);
             return reading;
         }
         let Some((operation, act)) = look_up(INPUTS, name) else { return reading };
@@ -222,6 +224,9 @@ impl Conversation {
             .and_then(|order| order.get("cid"))
             .filter(|cid| cid.as_u64().is_some())
             .map(Value::span);
+        if act == Act::Cancel {
+            reading.cancels = cancelled(operation, payload);
+        }
         reading.acts = Ok(Acts::one(act));
         reading
     }

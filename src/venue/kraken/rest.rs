@@ -22,6 +22,7 @@ use crate::venue::wire::json;
 use crate::venue::{ClientLogin, LoginOutcome, Refusal, SignatureScheme, SignedLogin, SignedRequest};
 use base64::Engine as _;
 use body::Body;
+pub(super) use body::cancelled;
 use http::{HeaderMap, Method};
 
 impl Rest for Kraken {

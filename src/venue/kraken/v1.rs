@@ -6,6 +6,7 @@
 
 use super::acts::{EVENTS, SUBSCRIPTIONS, look_up};
 use super::requests::{Requests, is_id};
+use super::rest::cancelled;
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
@@ -69,6 +70,9 @@ impl Conversation {
                     if timeout.is_none_or(|seconds| seconds == 0) {
                         act = Act::Order;
                     }
+                }
+                if act == Act::Cancel {
+                    reading.cancels = cancelled(operation, Some(root));
                 }
                 self.place_token(&mut reading, root, act);
             }

@@ -5,6 +5,7 @@
 
 use super::acts::{CHANNELS, METHODS, look_up};
 use super::requests::{Requests, is_id};
+use super::rest::cancelled;
 use crate::fresh::UnixMillis;
 use crate::message::{Kind, Message};
 use crate::scope::{Act, Acts, Scope};
@@ -94,6 +95,9 @@ impl Conversation {
                     Edit::Token { range: at..at, before: "\"params\":{\"token\":\"", after: "\"}," }
                 }
             };
+        }
+        if act == Act::Cancel {
+            reading.cancels = cancelled(reading.operation, params);
         }
         reading.acts = Ok(Acts::one(act));
         reading

@@ -28,6 +28,29 @@ pub(super) fn of(operation: &str, act: Act, body: Option<Object<'_>>) -> Subject
         _ if operation.starts_with("auth/w/order/") => adds_all(body, act == Act::Cancel, &mut names),
         _ => false,
     };
+    told(is_about_all, names)
+}
+
+/// What an input on a socket cancels; a batch, what its cancels do.
+pub(in crate::venue::bitfinex) fn cancelled(input: &str, payload: Value<'_>) -> Subjects {
+    match input {
+        "oc" | "oc_multi" => of("auth/w/order/cancel", Act::Cancel, payload.as_object()),
+        "foc" => of("auth/w/funding/offer/cancel", Act::Cancel, payload.as_object()),
+        "ox_multi" => {
+            let mut names = Vec::new();
+            let operations = payload.as_array().into_iter().flat_map(Array::iter).filter_map(Value::as_array);
+            let is_cancel =
+                |pair: &Array<'_>| pair.get(0).and_then(Value::plain_str).is_some_and(|name| name.starts_with("oc"));
+            let is_about_all = operations
+                .filter(is_cancel)
+                .any(|pair| adds_all(pair.get(1).and_then(Value::as_object), true, &mut names));
+            told(is_about_all, names)
+        }
+        _ => Subjects::None,
+    }
+}
+
+fn told(is_about_all: bool, names: Vec<Box<str>>) -> Subjects {
     match names.is_empty() {
         _ if is_about_all => Subjects::All,
         true => Subjects::None,

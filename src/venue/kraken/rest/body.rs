@@ -1,7 +1,7 @@
 //! The body of a private request: a form or a JSON object, read once, and what of it the exchange gets.
 
 use crate::venue::Refusal;
-use crate::venue::rest::{MediaType, Piece, RestRequest};
+use crate::venue::rest::{MediaType, Piece, RestRequest, Subjects};
 use crate::venue::wire::form::{self, Form};
 use crate::venue::wire::json::{self, Document, Kind, Object, Value};
 use std::borrow::Cow;
@@ -121,6 +121,22 @@ impl Body<'_> {
     }
 }
 
+/// Which orders a cancel on a socket is about, by the same names. It could mean any where it has none.
+pub(in crate::venue::kraken) fn cancelled(operation: &str, parameters: Option<Object<'_>>) -> Subjects {
+    match operation {
+        "cancel_order" | "batch_cancel" | "cancelOrder" => {
+            let mut names = Vec::new();
+            if let Some(parameters) = parameters {
+                collect_members(parameters, &mut names);
+            }
+            if names.is_empty() { Subjects::All } else { Subjects::Named(names) }
+        }
+        "cancel_all" | "cancelAll" => Subjects::All,
+        // The timer cancels nothing now.
+        _ => Subjects::None,
+    }
+}
+
 fn edited_form(form: &Form<'_>, length: usize) -> Vec<Piece> {
     let otp = form.get("otp").map(|field| (form.cut(field), Vec::new()));
     let nonce = match form.get("nonce") {
@@ -196,13 +212,17 @@ fn scalar(value: Value<'_>) -> Option<Cow<'_, str>> {
 /// Names of orders in a value, which is one itself if it `is_named` so. The reader bounds the depth.
 fn collect(value: Value<'_>, is_named: bool, names: &mut Vec<Box<str>>) {
     if let Some(object) = value.as_object() {
-        for (name, member) in object.members() {
-            collect(member, SUBJECT_NAMES.contains(&name), names);
-        }
+        collect_members(object, names);
     } else if let Some(array) = value.as_array() {
         array.iter().for_each(|element| collect(element, is_named, names));
     } else if let Some(text) = scalar(value).filter(|_| is_named) {
         add(names, &text);
+    }
+}
+
+fn collect_members(object: Object<'_>, names: &mut Vec<Box<str>>) {
+    for (name, member) in object.members() {
+        collect(member, SUBJECT_NAMES.contains(&name), names);
     }
 }
 
