@@ -164,7 +164,7 @@ async fn an_answer_that_does_not_come_is_maybe_sent_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_upgrade_whose_token_is_refused_is_dialled_once_more_while_the_client_waits() {
+async fn a_401_at_the_handshake_heals_itself() {
     let stage = Stage::open("stem-dial").await;
     let token = stage.log_in("bot-a").await;
     assert_eq!(stage.call("/api/accounts", &token).await.status, 200);

@@ -18,7 +18,9 @@ use house::{Folder, House, PATIENCE};
 use libraries::Library;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -102,7 +104,9 @@ impl Door {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let [user_file, key_file] = [("user", USER), ("key", KEY)].map(|(name, text)| {
             let file = folder.path().join(name);
-            std::fs::write(&file, text).unwrap();
+            // A key that others may read is refused.
+            let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
+            written.unwrap().write_all(text.as_bytes()).unwrap();
             file.display().to_string()
         });
         let house = House::from(&format!(

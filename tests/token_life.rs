@@ -22,7 +22,7 @@ fn bot() -> countersign::names::ClientName {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_never_handed_out_at_connect() {
+async fn an_expired_token_is_never_used_at_connect() {
     let seller = Seller::open().await;
     let desk = Desk::at(&seller, &BEARER);
     let clock = Clock::Set(desk.hand.clone());
@@ -59,7 +59,7 @@ async fn a_token_that_took_longer_to_buy_than_it_lives_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn a_factory_that_captured_the_old_value_gets_the_new_one() {
+async fn a_factory_that_captured_the_old_value_gets_a_fresh_token() {
     let seller = Seller::open().await;
     let desk = Desk::at(&seller, &BEARER);
     // As a client library does that asks for the token at each connect.

@@ -13,7 +13,8 @@ mod rest;
 mod token;
 
 use super::{
-    Bearer, ClientLogin, Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted, SignedRequest, Venue,
+    Bearer, ClientLogin, Comeback, Dialect, Endpoint, EndpointKind, Minted, Minting, NonceRules, NotMinted,
+    SignedRequest, Venue,
     wire::json::{self, Value},
 };
 use crate::credential::{KeyShape, SecretFormat, Signer, TextShape};
@@ -76,6 +77,11 @@ impl Venue for ProjectX {
 
     fn bearer(&self) -> Option<&dyn Bearer> {
         Some(self)
+    }
+
+    /// pysignalr was seen to come back after 1001; the others do after any.
+    fn comeback(&self) -> Comeback {
+        Comeback { status: None, close: Some(1001) }
     }
 
     /// A user has several trading accounts.
