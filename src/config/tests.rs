@@ -39,9 +39,10 @@ venues = ["kraken"]
 scope = ["public"]
 "#;
 
-const VENUES: [VenueRow; 3] = [
+const VENUES: [VenueRow; 4] = [
     VenueRow { name: "kraken", secret: Some(SecretFormat::Base64), endpoints: DOORS, has_sub_accounts: false },
     VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text), endpoints: DOORS, has_sub_accounts: true },
+    VenueRow { name: "projectx", secret: Some(SecretFormat::Text), endpoints: DOORS, has_sub_accounts: true },
     VenueRow { name: "plain", secret: None, endpoints: &[], has_sub_accounts: false },
 ];
 

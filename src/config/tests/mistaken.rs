@@ -324,7 +324,7 @@ fn a_line_says_where_what_and_what_to_do() {
         (
             "venue = \"kraken\"",
             "venue = 'x'",
-            "accounts.kraken_main.venue: unknown venue; known are kraken, bitfinex, plain",
+            "accounts.kraken_main.venue: unknown venue; known are kraken, bitfinex, projectx, plain",
         ),
         ("[listen]", "[listen]\nadress = 'x'", "listen.adress: unknown key; did you mean `address`?"),
         ("", "limits.pong_timout = 'x'", "limits.pong_timout: unknown key; did you mean `pong_timeout`?"),
