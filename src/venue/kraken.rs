@@ -16,7 +16,7 @@ use super::{
     wire::json::{self, Value},
 };
 use crate::credential::{KeyShape, SecretFormat, Signer, TextShape, sha256};
-use crate::fresh::{Nonce, NonceUnit};
+use crate::fresh::{Nonce, NonceUnit, UnixMillis};
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -121,7 +121,7 @@ impl Minting for Kraken {
     }
 
     /// Reads `{"error":[],"result":{"token":"…","expires":900}}`.
-    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted> {
+    fn read(&self, status: u16, body: &[u8], _now: UnixMillis) -> Result<Minted, NotMinted> {
         if status != 200 {
             return Err(NotMinted::Unavailable);
         }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_token_is_read_with_its_escaped_slashes() {
         let body = br#"{"error":[],"result":{"token":"1Dwc4lzSwNWOAwkMdqhssNNFhs1ed\/6d1WcF3Xf+EMw","expires":900}}"#;
-        let minted = Kraken.read(200, body).expect("a token");
+        let minted = Kraken.read(200, body, UnixMillis(0)).expect("a token");
         assert_eq!(minted.secret.expose(), b"1Dwc4lzSwNWOAwkMdqhssNNFhs1ed/6d1WcF3Xf+EMw");
         assert_eq!(minted.lives, Duration::from_secs(900));
     }
@@ -219,7 +219,7 @@ mod tests {
             (200, "<html>busy</html>", NotMinted::Unreadable),
             (503, "", NotMinted::Unavailable),
         ] {
-            assert_eq!(Kraken.read(status, body.as_bytes()).expect_err(body), why, "{body}");
+            assert_eq!(Kraken.read(status, body.as_bytes(), UnixMillis(0)).expect_err(body), why, "{body}");
         }
     }
 

@@ -259,8 +259,8 @@ pub trait Minting: Sync {
     /// the request [needs](Self::needs_nonce) one.
     fn request(&self, signer: &Signer, nonce: Option<Nonce>) -> SignedRequest;
 
-    /// Reads the answer to it.
-    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted>;
+    /// Reads the answer to it, which came just now.
+    fn read(&self, status: u16, body: &[u8], now: UnixMillis) -> Result<Minted, NotMinted>;
 }
 
 /// A request that is ready to be written: nothing in it may change without signing anew.

@@ -18,7 +18,7 @@ use super::{
     wire::json::{self, Value},
 };
 use crate::credential::{KeyShape, SecretFormat, Signer, TextShape};
-use crate::fresh::Nonce;
+use crate::fresh::{Nonce, UnixMillis};
 use crate::secret::Secret;
 
 /// The ProjectX gateway of TopstepX. Other firms run the same one under other names.
@@ -137,7 +137,7 @@ impl Minting for ProjectX {
     }
 
     /// Reads `{"token":"…","success":true,"errorCode":0,"errorMessage":null}`. A refusal has status 200 as well.
-    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted> {
+    fn read(&self, status: u16, body: &[u8], now: UnixMillis) -> Result<Minted, NotMinted> {
         if status != 200 {
             return Err(NotMinted::Unavailable);
         }
@@ -149,7 +149,7 @@ impl Minting for ProjectX {
             return Err(refusal(code));
         }
         let text = envelope.get("token").and_then(Value::plain_str).ok_or(NotMinted::Unreadable)?;
-        let lives = token::lives(text).ok_or(NotMinted::Unreadable)?;
+        let lives = token::lives_from(now, text).ok_or(NotMinted::Unreadable)?;
         Ok(Minted { secret: Secret::from(text.to_owned()), lives })
     }
 }
@@ -187,13 +187,15 @@ mod tests {
         assert_eq!(names, ["accept", "content-type", "user-agent"]);
     }
 
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
     // The payload is {"iat":1700000000,"exp":1700003600}.
     const HOUR: &str = "eyJhbGciOiJIUzI1NiJ9.eyJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.c2lnbmF0dXJl";
 
     #[test]
     fn a_token_is_read_with_the_life_that_it_tells() {
         let body = format!(r#"{{"token":"{HOUR}","success":true,"errorCode":0,"errorMessage":null}}"#);
-        let minted = ProjectX.read(200, body.as_bytes()).expect("a token");
+        let minted = ProjectX.read(200, body.as_bytes(), NOW).expect("a token");
         assert_eq!(minted.secret.expose(), HOUR.as_bytes());
         assert_eq!(minted.lives, Duration::from_secs(3600));
     }
@@ -202,7 +204,7 @@ mod tests {
     fn an_answer_without_a_usable_token_is_a_failure() {
         let failed = |code: u64| format!(r#"{{"token":null,"success":false,"errorCode":{code},"errorMessage":null}}"#);
         for code in [1, 2, 3, 6, 7, 9, 10] {
-            assert_eq!(ProjectX.read(200, failed(code).as_bytes()).expect_err("refused"), NotMinted::Credential);
+            assert_eq!(ProjectX.read(200, failed(code).as_bytes(), NOW).expect_err("refused"), NotMinted::Credential);
         }
         for (status, body, why) in [
             (200, failed(8), NotMinted::Unavailable),
@@ -217,7 +219,7 @@ mod tests {
             (429, String::new(), NotMinted::Unavailable),
             (503, String::new(), NotMinted::Unavailable),
         ] {
-            assert_eq!(ProjectX.read(status, body.as_bytes()).expect_err(&body), why, "{body}");
+            assert_eq!(ProjectX.read(status, body.as_bytes(), NOW).expect_err(&body), why, "{body}");
         }
     }
 }

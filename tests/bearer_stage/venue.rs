@@ -94,7 +94,7 @@ impl Minting for Desk {
         }
     }
 
-    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted> {
+    fn read(&self, status: u16, body: &[u8], _now: UnixMillis) -> Result<Minted, NotMinted> {
         let said: serde_json::Value = serde_json::from_slice(body).map_err(|_| NotMinted::Unreadable)?;
         match (status, said["token"].as_str()) {
             (200, Some(token)) => {

@@ -111,7 +111,7 @@ impl Minting for Market {
         }
     }
 
-    fn read(&self, status: u16, body: &[u8]) -> Result<Minted, NotMinted> {
+    fn read(&self, status: u16, body: &[u8], _now: UnixMillis) -> Result<Minted, NotMinted> {
         match status {
             200 if body.starts_with(b"token-") => Ok(Minted { secret: Secret::new(body.to_vec()), lives: LIFE }),
             200 => Err(NotMinted::Unreadable),

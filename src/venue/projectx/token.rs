@@ -57,25 +57,33 @@ pub(super) fn unwrap(text: &str) -> Option<Secret> {
     is_sealed.then(|| Secret::from(sealed.replace('-', "+").replace('_', "/")))
 }
 
-/// How long a token of the venue lives: from `iat` to `exp`, read without verifying. `None`: it is no token.
+/// How long a token of the venue lives from now on, read without verifying. `None`: it is no token, or it is over.
 ///
-/// Without both it is the documented day, and never more than that: a promise beyond it would be found out by a refusal.
-pub(super) fn lives(token: &str) -> Option<Duration> {
+/// To its `exp`, and no longer than from its `iat` to there: one of the two clocks may be behind. Where it tells
+/// nothing it is the documented day, and never more than that: a promise beyond it would be found out by a refusal.
+pub(super) fn lives_from(now: UnixMillis, token: &str) -> Option<Duration> {
     let is_token = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len())
         && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
     if !is_token {
         return None;
     }
-    let Some(told) = token.split('.').nth(1).and_then(told_life) else { return Some(LIVES) };
-    Some(told.min(LIVES)).filter(|lives| !lives.is_zero())
+    let told = token.split('.').nth(1).and_then(|claims| told_life(now, claims));
+    Some(told.unwrap_or(LIVES).min(LIVES)).filter(|lives| !lives.is_zero())
 }
 
-/// `exp - iat`, where a payload has both.
-fn told_life(claims: &str) -> Option<Duration> {
+/// What a payload with an `exp` says of it.
+fn told_life(now: UnixMillis, claims: &str) -> Option<Duration> {
     let bytes = BASE64_URL.decode(claims.trim_end_matches('=')).ok()?;
     let document = json::read(&bytes).ok()?;
     let claims = document.root().as_object()?;
-    Some(Duration::from_secs(number(claims, "exp")?.saturating_sub(number(claims, "iat")?)))
+    let exp = number(claims, "exp")?;
+    let left = UnixMillis::from_seconds(exp).since(now);
+    Some(match number(claims, "iat").map(|iat| Duration::from_secs(exp.saturating_sub(iat))) {
+        // By our clock it was over before it came: ours is ahead.
+        Some(whole) if left.is_zero() => whole,
+        Some(whole) => left.min(whole),
+        None => left,
+    })
 }
 
 fn payload(exp: u64, iat: u64) -> String {
@@ -170,15 +178,19 @@ mod tests {
     #[test]
     fn a_token_lives_as_long_as_it_tells_and_a_day_at_most() {
         let jwt = |claims: &str| format!("eyJhbGciOiJIUzI1NiJ9.{}.c2lnbmF0dXJl", BASE64_URL.encode(claims));
-        let seconds = |claims: &str| lives(&jwt(claims)).map(|lives| lives.as_secs());
+        let seconds = |claims: &str| lives_from(NOW, &jwt(claims)).map(|lives| lives.as_secs());
         assert_eq!(seconds(r#"{"iat":1700000000,"exp":1700000900}"#), Some(900));
         assert_eq!(seconds(r#"{"iat":1700000000,"exp":1800000000}"#), Some(86_400));
-        assert_eq!(seconds(r#"{"exp":1700000900}"#), Some(86_400), "nothing tells when it began");
+        assert_eq!(seconds(r#"{"exp":1700000900}"#), Some(900), "nothing tells when it began");
+        assert_eq!(seconds(r#"{"exp":1699999999}"#), None, "it is over");
+        assert_eq!(seconds(r#"{"iat":1699999500,"exp":1700000400}"#), Some(400), "it is not new");
+        assert_eq!(seconds(r#"{"iat":1700000600,"exp":1700000900}"#), Some(300), "our clock is behind");
+        assert_eq!(seconds(r#"{"iat":1699990000,"exp":1699990900}"#), Some(900), "our clock is ahead");
         assert_eq!(seconds("{}"), Some(86_400));
         assert_eq!(seconds(r#"{"iat":1700000900,"exp":1700000000}"#), None, "it ended before it began");
-        assert_eq!(lives("an-opaque-token-of-some-kind").map(|lives| lives.as_secs()), Some(86_400));
+        assert_eq!(lives_from(NOW, "an-opaque-token-of-some-kind").map(|lives| lives.as_secs()), Some(86_400));
         for bad in ["", "short", "a token with spaces in it", "a\"token\"with\"quotes\"", "a&token&of&parameters&x"] {
-            assert_eq!(lives(bad), None, "{bad}");
+            assert_eq!(lives_from(NOW, bad), None, "{bad}");
         }
     }
 }

@@ -108,7 +108,7 @@ impl Task {
         if let Some(told) = upstream::date(answer.headers()) {
             self.venue_time = Some(VenueTime::new(told, Instant::now()));
         }
-        match minting.read(answer.status().as_u16(), answer.body()) {
+        match minting.read(answer.status().as_u16(), answer.body(), self.clock.now()) {
             Ok(minted) => self.on_bought(minted),
             Err(NotMinted::NonceTooSmall) => {
                 if !is_overtaken {
