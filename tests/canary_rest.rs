@@ -453,7 +453,7 @@ impl Scene {
         }
         let log = printed.iter().map(|(_, text)| String::from_utf8_lossy(text)).collect::<String>();
         for line in
-            ["foreign_key", "request refused", "reload_failed", "tunnel refused", "token bought", "placeholder issued"]
+            ["foreign_key", "request refused", "reload_failed", "tunnel refused", "token state", "placeholder issued"]
         {
             assert!(log.contains(line), "the log was not searched, or not written: {line}");
         }
