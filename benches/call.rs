@@ -56,10 +56,13 @@ async fn measure(plan: &Plan, threads: usize, only: &str) {
     let began = Instant::now();
     let exchange = Exchange::start("answers");
     let proxy = Proxy::start(&configuration(&exchange), threads);
-    let strict = Ask::Order(Arc::new(proxy.local_key("bot-a", "strict")));
-    let window = Ask::Order(Arc::new(proxy.local_key("bot-a", "window")));
-    let asks =
-        [("public", Ask::Ticker), ("order, ordering = \"strict\"", strict), ("order, ordering = \"window\"", window)];
+    let [strict, window] = ["strict", "window"].map(|account| Arc::new(proxy.local_key("bot-a", account)));
+    let asks = [
+        ("public", Ask::Ticker),
+        ("read, ordering = \"strict\"", Ask::Balance(Arc::clone(&strict))),
+        ("order, ordering = \"strict\"", Ask::Order(strict)),
+        ("order, ordering = \"window\"", Ask::Order(window)),
+    ];
     let mut cases: Vec<Case> = asks
         .into_iter()
         .flat_map(|(name, ask)| CLIENTS.map(|clients| Case { name, ask: ask.clone(), clients, rounds: Vec::new() }))

@@ -16,9 +16,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const ORDER_PATH: &str = "/0/private/AddOrder";
 const ORDER: &str =
-    "ordertype=limit&type=buy&pair=XBTUSD&volume=0.01250000&price=26500.4&oflags=post&cl_ord_id=6d1b345e";
+    "&ordertype=limit&type=buy&pair=XBTUSD&volume=0.01250000&price=26500.4&oflags=post&cl_ord_id=6d1b345e";
 const TICKER: &str = "GET /0/public/Ticker?pair=XBTUSD";
 
 /// Where clients connect.
@@ -35,7 +34,9 @@ pub(crate) struct Way {
 pub(crate) enum Ask {
     /// Market data, which is everybody's.
     Ticker,
-    /// An order, signed with these keys as an unmodified bot signs it.
+    /// What an account holds, signed with these keys as an unmodified bot signs it.
+    Balance(Arc<Signer>),
+    /// An order, signed in the same way.
     Order(Arc<Signer>),
 }
 
@@ -44,22 +45,24 @@ impl Ask {
     fn request(&self, host: &str) -> Vec<u8> {
         match self {
             Self::Ticker => format!("{TICKER} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n").into_bytes(),
-            Self::Order(signer) => {
-                let nonce = fresh_nonce();
-                let body = format!("nonce={nonce}&{ORDER}");
-                let digest = sha256(&[nonce.to_string().as_bytes(), body.as_bytes()]);
-                let signature = BASE64.encode(signer.hmac_sha512(&[ORDER_PATH.as_bytes(), &digest]));
-                format!(
-                    "POST {ORDER_PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAPI-Key: {}\r\n\
-                     API-Sign: {signature}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-                     Content-Length: {}\r\n\r\n{body}",
-                    signer.expose_api_key(),
-                    body.len()
-                )
-                .into_bytes()
-            }
+            Self::Balance(signer) => signed(host, "/0/private/Balance", "", signer),
+            Self::Order(signer) => signed(host, "/0/private/AddOrder", ORDER, signer),
         }
     }
+}
+
+fn signed(host: &str, path: &str, fields: &str, signer: &Signer) -> Vec<u8> {
+    let nonce = fresh_nonce();
+    let body = format!("nonce={nonce}{fields}");
+    let digest = sha256(&[nonce.to_string().as_bytes(), body.as_bytes()]);
+    let signature = BASE64.encode(signer.hmac_sha512(&[path.as_bytes(), &digest]));
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAPI-Key: {}\r\nAPI-Sign: {signature}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        signer.expose_api_key(),
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// One connection.
