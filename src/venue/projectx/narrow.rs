@@ -35,7 +35,10 @@ pub(super) fn order(body: &[u8], allowed: &[u64], refused: impl Fn() -> Vec<u8>)
     let Ok(document) = json::read(body) else { return Some(refused()) };
     let root = document.root();
     let holds_nothing = root.as_object().is_some_and(|answer| answer.members().all(|(_, value)| !is_container(value)));
-    if holds_nothing || are_allowed(&named(root), allowed) { None } else { Some(refused()) }
+    let named = named(root);
+    // An order may stand at the top as well, without a container around it.
+    let is_empty = holds_nothing && named.is_empty();
+    if is_empty || are_allowed(&named, allowed) { None } else { Some(refused()) }
 }
 
 /// What becomes of a record of the user hub.
@@ -147,6 +150,8 @@ mod tests {
     #[test]
     fn an_order_of_another_account_is_not_passed_on() {
         let of = |body: &str| order(body.as_bytes(), &[1, 3], refused).is_none();
+        assert!(of(r#"{"id":9,"accountId":3,"success":true}"#));
+        assert!(!of(r#"{"id":9,"accountId":2,"success":true}"#), "an order at the top is one too");
         assert!(of(r#"{"order":{"id":9,"accountId":3},"success":true}"#));
         assert!(of(r#"{"order":null,"success":false,"errorCode":1,"errorMessage":null}"#));
         assert!(of(""));
