@@ -79,7 +79,7 @@ impl Venue for ProjectX {
         Some(self)
     }
 
-    /// pysignalr was seen to come back after 1001; the others do after any.
+    /// pysignalr comes back after a close with 1001 (version 1.3.3).
     fn comeback(&self) -> Comeback {
         Comeback { status: None, close: Some(1001) }
     }
