@@ -34,7 +34,7 @@
 //!
 //! Everything that knows an exchange is in [`venue`], pure: what a message or request does, where a token or nonce goes,
 //! how it is signed. [`fault`] is the one map from what happened to what a peer is told. A module uses what stands before
-//! it in *leaves, venue, identity, policy, session, fault, store, tls, upstream, supply, relay, http, connect, server,
+//! it in *leaves, venue, identity, policy, session, fault, store, buffer, tls, upstream, supply, relay, http, connect, server,
 //! admin, config, cli*, never what stands behind; `tests/architecture.rs` holds that.
 
 pub mod credential;
@@ -51,6 +51,7 @@ pub mod policy;
 pub mod session;
 
 pub mod fault;
+pub mod buffer;
 pub mod store;
 pub mod tls;
 pub mod upstream;

@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "session",
     "fault",
     "store",
+    "buffer",
     "tls",
     "certs",
     "upstream",
