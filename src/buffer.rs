@@ -7,6 +7,8 @@ use std::cell::RefCell;
 
 /// The room that is lent: four full TLS records. More is made when one message needs more.
 const LENT_BYTES: usize = 64 * 1024;
+/// Bytes that are worth moving out of a lent room.
+const SETTLED_BYTES_MAX: usize = LENT_BYTES / 4;
 /// Buffers that a thread keeps. A poll uses three: one to read into, and one to write from for each leg.
 const KEPT_MAX: usize = 8;
 
@@ -53,18 +55,33 @@ impl Buffer {
     /// Room behind the bytes, of at least this size and mostly more, with anything in it. What is written there counts
     /// from [`Buffer::fill`] on.
     pub fn space(&mut self, at_least: usize) -> &mut [u8] {
-        if self.room.is_empty() {
-            self.room = lend();
-        }
         if self.room.len() - self.end < at_least {
-            self.room.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.len());
-            let needed = self.end + at_least;
-            if self.room.len() < needed {
-                self.room.resize(needed.next_power_of_two(), 0);
-            }
+            self.make_room(at_least);
         }
         &mut self.room[self.end..]
+    }
+
+    /// Moves the bytes to the front of a room that has this much behind them.
+    fn make_room(&mut self, at_least: usize) {
+        let bytes = self.start..self.end;
+        let needed = bytes.len() + at_least;
+        (self.start, self.end) = (0, bytes.len());
+        if needed <= self.room.len() {
+            self.room.copy_within(bytes, 0);
+        } else {
+            let mut room = if needed <= LENT_BYTES { lend() } else { vec![0; needed.next_power_of_two()] };
+            room[..bytes.len()].copy_from_slice(&self.room[bytes]);
+            give_back(std::mem::replace(&mut self.room, room));
+        }
+    }
+
+    /// Lets go of the thread's room, for bytes that will wait: they get one of their own size.
+    pub fn settle(&mut self) {
+        if !self.is_empty() && self.len() <= SETTLED_BYTES_MAX && self.room.len() >= LENT_BYTES {
+            let own = self.bytes().to_vec();
+            (self.start, self.end) = (0, own.len());
+            give_back(std::mem::replace(&mut self.room, own));
+        }
     }
 
     /// So many bytes of [`Buffer::space`] were written.
@@ -180,6 +197,17 @@ mod tests {
         buffer.push(&vec![1; LENT_BYTES + 1]);
         buffer.clear();
         assert!(KEPT.with(|kept| kept.borrow().iter().all(|room| room.len() == LENT_BYTES)));
+    }
+
+    #[test]
+    fn few_bytes_that_wait_do_not_keep_the_room_of_many() {
+        let mut buffer = Buffer::new();
+        buffer.push(b"abc");
+        buffer.consume(1);
+        buffer.settle();
+        assert_eq!((buffer.bytes(), buffer.room.len()), (&b"bc"[..], 2));
+        buffer.push(b"d");
+        assert_eq!((buffer.bytes(), buffer.room.len()), (&b"bcd"[..], LENT_BYTES));
     }
 
     #[test]

@@ -62,7 +62,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["src/tls/"]),
     ("SystemTime::now", &["src/supply/clock.rs", "src/simulator/"]),
     ("crate::config", &["src/config/", "src/cli/", "src/main.rs"]),
-    ("tokio_tungstenite", &["src/relay/leg.rs", "src/http/", "src/upstream/", "src/simulator/", "src/cli/demo"]),
+    ("tokio_tungstenite", &["src/relay/inbox/", "src/http/", "src/upstream/", "src/simulator/", "src/cli/demo"]),
 ];
 
 /// A simulator that shared code with what it verifies would verify nothing.

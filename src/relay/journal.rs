@@ -40,9 +40,9 @@ impl Journal {
         self.bytes_in += bytes as u64;
     }
 
-    /// The client was sent a message of so many bytes.
-    pub(super) fn client_was_sent(&mut self, bytes: usize) {
-        self.messages_out += 1;
+    /// The client was sent so many messages, of so many bytes together.
+    pub(super) fn client_was_sent(&mut self, messages: u64, bytes: usize) {
+        self.messages_out += messages;
         self.bytes_out += bytes as u64;
     }
 

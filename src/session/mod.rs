@@ -29,7 +29,7 @@ use crate::policy::{Permit, Policy};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::venue::rest::Subjects;
-use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps};
+use crate::venue::{self, Dialect, Login, LoginOutcome, Manner, Refusal, Route, Step, Steps, Watch};
 use arrival::Shown;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,6 +240,11 @@ impl Session {
     /// client as they are.
     pub fn watches(&self, payload: &[u8]) -> bool {
         self.phase != Phase::Open || self.scrub.finds(payload) || self.dialect.watch().wants(payload)
+    }
+
+    /// True if that is so of every message, whatever its bytes.
+    pub fn watches_everything(&self) -> bool {
+        self.phase != Phase::Open || matches!(self.dialect.watch(), Watch::Everything)
     }
 
     /// When [`Event::Wake`] is due.

@@ -133,7 +133,7 @@ impl Connector {
     /// Shakes hands, and checks that the peer is `name`. Has no limit of its own: wrap it in one.
     pub async fn connect(&self, name: ServerName<'static>, socket: TcpStream) -> Result<Stream, HandshakeFailed> {
         match self.0.connect(name, socket).await {
-            Ok(stream) => Ok(Stream(Box::new(tokio_rustls::TlsStream::Client(stream)))),
+            Ok(stream) => Ok(Stream::new(tokio_rustls::TlsStream::Client(stream))),
             Err(error) => Err(HandshakeFailed::from(&error)),
         }
     }

@@ -13,6 +13,7 @@ pub use server::{
     Acceptor, BadIdentity, Certificates, NotLoaded, PemPair, ServerIdentity, ServerSettings, read_private,
 };
 
+use crate::buffer::Buffer;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use std::io;
@@ -45,9 +46,47 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// One TLS connection over TCP, whichever side of it we are.
 #[derive(Debug)]
-pub struct Stream(Box<tokio_rustls::TlsStream<TcpStream>>);
+pub struct Stream(Box<tokio_rustls::TlsStream<TcpStream>>, Buffer, bool);
 
 impl Stream {
+    pub(crate) fn new(stream: tokio_rustls::TlsStream<TcpStream>) -> Self {
+        Self(Box::new(stream), Buffer::new(), false)
+    }
+
+    /// Reads what has come, once, and gives it to `take`.
+    pub fn poll_records(&mut self, cx: &mut Context<'_>, mut take: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
+        let mut scratch = Buffer::new();
+        let mut room = ReadBuf::new(scratch.space(1));
+        std::task::ready!(Pin::new(&mut *self.0).poll_read(cx, &mut room))?;
+        if !room.filled().is_empty() {
+            take(room.filled());
+        }
+        Poll::Ready(Ok(room.filled().len()))
+    }
+
+    /// Puts these bytes behind those that wait to be sent.
+    pub fn seal(&mut self, plaintext: &[u8]) -> io::Result<()> {
+        self.1.push(plaintext);
+        Ok(())
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub fn sealed_bytes(&self) -> usize {
+        self.1.len() + usize::from(self.2)
+    }
+
+    /// Writes what is sealed.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.1.is_empty() {
+            self.2 = true;
+            let count = std::task::ready!(Pin::new(&mut *self.0).poll_write(cx, self.1.bytes()))?;
+            self.1.consume(count);
+        }
+        std::task::ready!(Pin::new(&mut *self.0).poll_flush(cx))?;
+        self.2 = false;
+        Poll::Ready(Ok(()))
+    }
+
     /// The TCP socket below.
     pub fn tcp(&self) -> &TcpStream {
         self.0.get_ref().0

@@ -281,7 +281,7 @@ impl Acceptor {
     /// Shakes hands. Has no limit of its own: wrap it in one.
     pub async fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
         let stream = self.0.accept(socket).await?;
-        Ok(Stream(Box::new(tokio_rustls::TlsStream::Server(stream))))
+        Ok(Stream::new(tokio_rustls::TlsStream::Server(stream)))
     }
 }
 
