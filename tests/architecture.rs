@@ -59,7 +59,7 @@ const IMPURE: &[&str] = &[
 
 /// Names that only these files may hold.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tokio_rustls", &["src/tls/"]),
+    ("tokio_rustls", &["src/simulator/"]),
     ("SystemTime::now", &["src/supply/clock.rs", "src/simulator/"]),
     ("crate::config", &["src/config/", "src/cli/", "src/main.rs"]),
     ("tokio_tungstenite", &["src/relay/inbox/", "src/http/", "src/upstream/", "src/simulator/", "src/cli/demo"]),
@@ -94,7 +94,7 @@ fn a_planted_violation_is_found() {
         ("src/policy.rs", "fn f() -> crate::session::End { todo() }"),
         ("src/relay/mod.rs", "use crate::config::Config;"),
         ("src/simulator/kraken/mod.rs", "use crate::credential::Signer;"),
-        ("src/http/mod.rs", "type S = tokio_rustls::TlsStream<()>;"),
+        ("src/tls/stream.rs", "type S = tokio_rustls::TlsStream<()>;"),
         ("src/identity/mod.rs", "fn f() { std::fs::read(\"x\").ok(); }"),
         ("src/scope.rs", "use crate::{\n    names::ClientName,\n    secret::Secret,\n};"),
     ] {

@@ -186,7 +186,9 @@ pub(super) fn close_code(payload: &[u8]) -> Result<u16, Broken> {
 
 /// The payload of a close frame. A reason that would not fit is cut between characters.
 pub(super) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    let fits = |end: &usize| *end <= CONTROL_BYTES_MAX - 2 && reason.is_char_boundary(*end);
+    let end = (0..=reason.len()).rev().find(fits).unwrap_or(0);
     let mut payload = code.to_be_bytes().to_vec();
-    payload.extend_from_slice(reason[..reason.floor_char_boundary(CONTROL_BYTES_MAX - 2)].as_bytes());
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
     payload
 }

@@ -54,7 +54,7 @@ impl Leg {
     /// Reads what has come, once. Ready: there is more to take, or the end of it.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let inbox = &mut self.inbox;
-        let filled = match self.stream.poll_records(cx, |plaintext| inbox.push(plaintext)) {
+        let filled = match self.stream.poll_records(cx, &mut |plaintext| inbox.push(plaintext)) {
             Poll::Pending => {
                 inbox.settle();
                 return Poll::Pending;
@@ -116,9 +116,13 @@ impl Leg {
     }
 
     fn push_bytes(&mut self, frames: &[u8]) {
+        if self.is_closed_by_peer {
+            return;
+        }
         let can_go_at_once = self.outbox.is_empty() && self.stream.sealed_bytes() < SEALED_BYTES_MAX;
-        // A connection that cannot encrypt any more tells so when it is written next.
-        if !self.is_closed_by_peer && !(can_go_at_once && self.stream.seal(frames).is_ok()) {
+        // A connection that cannot encrypt any more says so when it is written next.
+        let is_gone = can_go_at_once && self.stream.seal(frames).is_ok();
+        if !is_gone {
             self.outbox.push(frames);
         }
     }

@@ -19,6 +19,7 @@ mod json;
 mod nonces;
 mod server;
 mod socket;
+mod tls;
 
 #[cfg(test)]
 mod testing;
@@ -27,7 +28,7 @@ pub use clock::SimClock;
 pub use faults::{Faults, Flood, MintFault, SocketAction, Switches};
 pub use record::{Direction, Entry, Kind, Record};
 
-use crate::tls;
+use crate::tls::Acceptor;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -135,7 +136,7 @@ pub struct Options {
     /// Where to listen. Anything but loopback is refused.
     pub address: SocketAddr,
     /// Ends TLS.
-    pub tls: tls::Acceptor,
+    pub tls: Acceptor,
     /// The keys that the exchange knows.
     pub keys: Vec<SimKey>,
     /// The exchange's clock.
@@ -158,7 +159,7 @@ pub struct Options {
 impl Options {
     /// Kraken's published times (docs.kraken.com, "WebSocket introduction" and "Get WebSockets token"), any free port of
     /// 127.0.0.1, the real clock, no faults.
-    pub fn kraken(tls: tls::Acceptor, keys: Vec<SimKey>) -> Self {
+    pub fn kraken(tls: Acceptor, keys: Vec<SimKey>) -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls,
@@ -174,7 +175,7 @@ impl Options {
 
     /// Bitfinex' published times (docs.bitfinex.com, "General"): heartbeats every 15 s, and no idle limit is documented,
     /// so a day stands in for it.
-    pub fn bitfinex(tls: tls::Acceptor, keys: Vec<SimKey>) -> Self {
+    pub fn bitfinex(tls: Acceptor, keys: Vec<SimKey>) -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
         Self { heartbeat: Duration::from_secs(15), idle_close: day, ..Self::kraken(tls, keys) }
     }
@@ -182,7 +183,7 @@ impl Options {
     /// ProjectX's published token lifetime (gateway.docs.projectx.com, "Validate session"), and the times of the framework
     /// that its hubs are made with (learn.microsoft.com, "ASP.NET Core SignalR configuration": KeepAliveInterval,
     /// ClientTimeoutInterval). Each key is a user: its name, and its API key as the secret.
-    pub fn projectx(tls: tls::Acceptor, keys: Vec<SimKey>) -> Self {
+    pub fn projectx(tls: Acceptor, keys: Vec<SimKey>) -> Self {
         Self {
             token_lifetime: Duration::from_secs(24 * 60 * 60),
             heartbeat: Duration::from_secs(15),

@@ -6,8 +6,8 @@ use super::Options;
 use super::faults::SocketAction;
 use super::record::{Connected, Kind, Record};
 use super::socket::{self, Conversation, Outbox, Surroundings};
+use super::tls;
 use crate::fresh::UnixMillis;
-use crate::tls;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -153,7 +153,7 @@ async fn connection<E: Exchange>(socket: TcpStream, counted: Connected, shop: Ar
     let _ = socket.set_nodelay(true);
     let reset = ResetHandle::of(&socket);
     let mut actions = shop.options.faults.actions();
-    let handshake = tokio::time::timeout(TLS_LIMIT, shop.options.tls.accept(socket));
+    let handshake = tokio::time::timeout(TLS_LIMIT, tls::accept(&shop.options.tls, socket));
     let stream = tokio::select! {
         () = shop.stop.cancelled() => return,
         stream = handshake => match stream {
@@ -161,7 +161,7 @@ async fn connection<E: Exchange>(socket: TcpStream, counted: Connected, shop: Ar
             Ok(Err(_)) | Err(_) => return shop.record.verdict(number, "tls: no handshake"),
         },
     };
-    let name = stream.server_name().unwrap_or_default().to_owned();
+    let name = tls::server_name(&stream).unwrap_or_default().to_owned();
     shop.record.received(number, Kind::Tls, Bytes::from(name));
 
     let stream = Counted { stream, record: shop.record.clone(), _connected: counted };
@@ -324,7 +324,7 @@ pub(super) struct Counted {
 impl Counted {
     /// The TCP socket below.
     pub(super) fn tcp(&self) -> &TcpStream {
-        self.stream.tcp()
+        self.stream.get_ref().0
     }
 }
 

@@ -1,6 +1,8 @@
 //! TLS to exchanges: whom we trust, and what went wrong in words that hold nothing of the peer's.
 
+use super::records::Connection;
 use super::{ALPN, Stream, provider};
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, CertificateError, RootCertStore};
@@ -98,12 +100,12 @@ impl From<&rustls::Error> for HandshakeFailed {
 
 /// Opens TLS to others. Cloning shares the memory of past sessions, which saves a round trip when one resumes.
 #[derive(Clone)]
-pub struct Connector(tokio_rustls::TlsConnector);
+pub struct Connector(Arc<rustls::ClientConfig>);
 
 impl Connector {
     /// A connector with these settings.
     pub fn new(config: Arc<rustls::ClientConfig>) -> Self {
-        Self(tokio_rustls::TlsConnector::from(config))
+        Self(config)
     }
 
     /// A connector that trusts `roots` alone: TLS 1.2 or 1.3, HTTP/1.1, no early data.
@@ -132,10 +134,10 @@ impl Connector {
 
     /// Shakes hands, and checks that the peer is `name`. Has no limit of its own: wrap it in one.
     pub async fn connect(&self, name: ServerName<'static>, socket: TcpStream) -> Result<Stream, HandshakeFailed> {
-        match self.0.connect(name, socket).await {
-            Ok(stream) => Ok(Stream::new(tokio_rustls::TlsStream::Client(stream))),
-            Err(error) => Err(HandshakeFailed::from(&error)),
-        }
+        let connection = UnbufferedClientConnection::new(Arc::clone(&self.0), name)
+            .map_err(|error| HandshakeFailed::from(&error))?;
+        let opened = Stream::open(socket, Connection::Client(connection)).await;
+        opened.map_err(|error| HandshakeFailed::from(&error))
     }
 }
 

@@ -3,19 +3,22 @@
 //! A client certificate is asked for and never demanded: who a client is may also be proved later. What it may
 //! do is not decided here.
 
+use super::records::Connection;
 use super::{ALPN, Stream, provider};
 use crate::fresh::UnixMillis;
 use crate::secret::Secret;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use x509_parser::extensions::GeneralName;
 
@@ -268,20 +271,55 @@ impl ResolvesServerCert for ByName {
     }
 }
 
+/// Notes the name that one client asks for, on the way to whoever chooses by it. rustls asks for a certificate in every
+/// handshake, resumed ones too, and has no other place where an unbuffered connection shows the name.
+#[derive(Debug)]
+struct NameNoted {
+    certificates: Arc<dyn ResolvesServerCert>,
+    // A second hello, after a retry, names the same: rustls ends the handshake otherwise.
+    name: OnceLock<Box<str>>,
+}
+
+impl ResolvesServerCert for NameNoted {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            self.name.get_or_init(|| name.into());
+        }
+        self.certificates.resolve(hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.certificates.only_raw_public_keys()
+    }
+}
+
 /// Ends TLS for those who connect to us.
 #[derive(Clone)]
-pub struct Acceptor(tokio_rustls::TlsAcceptor);
+pub struct Acceptor(Arc<rustls::ServerConfig>);
 
 impl Acceptor {
     /// An acceptor with these settings.
     pub fn new(config: Arc<rustls::ServerConfig>) -> Self {
-        Self(tokio_rustls::TlsAcceptor::from(config))
+        Self(config)
+    }
+
+    /// Its settings, for those who speak TLS by other means.
+    pub fn config(&self) -> &Arc<rustls::ServerConfig> {
+        &self.0
     }
 
     /// Shakes hands. Has no limit of its own: wrap it in one.
+    ///
+    /// [`io::ErrorKind::InvalidData`] holds a [`rustls::Error`]; the peer has been told, as far as the socket took it.
     pub async fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
-        let stream = self.0.accept(socket).await?;
-        Ok(Stream::new(tokio_rustls::TlsStream::Server(stream)))
+        let noted = Arc::new(NameNoted { certificates: Arc::clone(&self.0.cert_resolver), name: OnceLock::new() });
+        // A few hundred nanoseconds: what is large in it is shared, sessions to resume among it.
+        let mut config = rustls::ServerConfig::clone(&self.0);
+        config.cert_resolver = noted.clone();
+        let connection = UnbufferedServerConnection::new(Arc::new(config))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let stream = Stream::open(socket, Connection::Server(connection)).await?;
+        Ok(stream.with_server_name(noted.name.get().cloned()))
     }
 }
 

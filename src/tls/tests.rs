@@ -8,8 +8,9 @@ use rcgen::{
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{HandshakeKind, RootCertStore};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -267,7 +268,7 @@ async fn sessions_resume_except_where_client_certificates_are_checked() {
         let (acceptor, connector) = (settings.load(now()).unwrap(), authority.connector());
         meet(&acceptor, &connector, "localhost").await.1.unwrap();
         let (_, client) = meet(&acceptor, &connector, "localhost").await;
-        let kind = client.unwrap().0.get_ref().1.handshake_kind();
+        let kind = client.unwrap().handshake_kind();
         assert!(matches!(
             (kind, expected),
             (Some(HandshakeKind::Resumed), HandshakeKind::Resumed)
