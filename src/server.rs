@@ -23,6 +23,11 @@ const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long a client's TCP may be silent before the kernel asks whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Bytes that the kernel may hold of a socket without having sent them. It would take 4 MiB otherwise: minutes of stale
+/// data for a client that reads slowly, in front of the close that tells it so.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// The times and sizes of the listeners.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -184,6 +189,10 @@ impl Hall {
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
+    // A frame is written whole; to wait for more of it would wait for nothing.
     socket.set_nodelay(true)?;
-    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+    let below = SockRef::from(socket);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    below.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    below.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
