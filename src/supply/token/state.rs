@@ -29,24 +29,25 @@ pub enum TokenState {
         /// See above.
         usable_until: Option<UnixMillis>,
     },
-    /// The last purchase failed, and the next has to wait.
+    /// The last purchase failed, or the exchange takes for nothing what it has sold ([`NotMinted::RefusedWhenUsed`]); the
+    /// next has to wait.
     Waiting {
         /// Until then.
         until: UnixMillis,
         /// Failures in a row.
         failures: u32,
-        /// Why the last purchase failed.
+        /// Why.
         why: NotMinted,
         /// See above.
         usable_until: Option<UnixMillis>,
     },
-    /// The breaker is open: nothing is bought. When its time is over, the next purchase is the probe.
+    /// The same for longer: the breaker is open. When its time is over, the next purchase is the probe.
     Open {
         /// Until then.
         until: UnixMillis,
         /// Failures in a row.
         failures: u32,
-        /// Why the last purchase failed.
+        /// Why.
         why: NotMinted,
         /// See above.
         usable_until: Option<UnixMillis>,
