@@ -154,6 +154,41 @@ async fn an_exchange_that_takes_no_token_is_unavailable_and_no_fault_of_the_clie
 }
 
 #[tokio::test]
+async fn a_hub_that_takes_no_token_costs_no_order_and_few_logins() {
+    let stage = Stage::open("stem-hub").await;
+    let token = stage.log_in("bot-a").await;
+    stage.exchange.refuse_for("/hubs");
+    let query = format!("?access_token={token}");
+    // A bot that comes back as fast as it can, beside one that trades.
+    for second in 0..400 {
+        let (told, socket) = tokio::join!(stage.call("/api/order", &token), stage.socket(&query, ""));
+        assert_eq!((told.status, told.json()["said"].as_str()), (200, Some("ok")), "after {second} s: {told:?}");
+        assert_eq!(socket.err(), Some((503, "upstream_auth_failed".to_owned())), "after {second} s");
+        stage.clock.advance(Duration::from_secs(1));
+    }
+    assert!(stage.exchange.tokens_sold() <= 7, "{} logins in seven minutes", stage.exchange.tokens_sold());
+    // That the token had ended is another matter, and mended at once.
+    stage.exchange.revoke();
+    assert_eq!(stage.call("/api/accounts", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_read_that_takes_no_token_costs_no_order_and_few_logins() {
+    let stage = Stage::open("stem-read").await;
+    let token = stage.log_in("bot-a").await;
+    stage.exchange.refuse_for("/api/accounts");
+    for seconds in [11; 100] {
+        let read = stage.call("/api/accounts", &token).await;
+        assert_eq!((read.status, read.said()), (503, ("upstream_auth_failed", "answered")), "{read:?}");
+        let order = stage.call("/api/order", &token).await;
+        assert_eq!(order.status, 200, "{order:?}");
+        stage.clock.advance(Duration::from_secs(seconds));
+    }
+    let sold = stage.exchange.tokens_sold();
+    assert!((3..=9).contains(&sold), "{sold} logins in eighteen minutes");
+}
+
+#[tokio::test]
 async fn an_answer_that_does_not_come_is_maybe_sent_and_not_sent_again() {
     let stage = Stage::open("stem-lost").await;
     let token = stage.log_in("bot-a").await;
