@@ -51,19 +51,53 @@ async fn a_login_with_anything_else_is_refused_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_placeholder_lives_for_seven_days_and_is_renewed_by_a_validation() {
+async fn a_placeholder_lives_for_seven_days_and_a_validation_does_not_prolong_it() {
     let stage = Stage::open("stem-seven").await;
     let token = stage.log_in("bot-a").await;
     stage.clock.advance(6 * DAY);
     let told = stage.call("/api/validate", &token).await;
-    assert_eq!((told.status, &told.json()["lives_s"]), (200, &(7 * 86_400).into()), "{told:?}");
-    let renewed = told.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!((told.status, &told.json()["lives_s"]), (200, &86_400.into()), "{told:?}");
+    let validated = told.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(stage.call("/api/accounts", &validated).await.status, 200);
     stage.clock.advance(DAY);
-    let told = stage.call("/api/accounts", &token).await;
-    assert_eq!((told.status, told.said()), (401, ("auth_required", "not-sent")), "an expired one");
-    assert_eq!(stage.call("/api/validate", &token).await.status, 401);
-    assert_eq!(stage.call("/api/accounts", &renewed).await.status, 200);
-    assert_eq!(stage.socket(&format!("?access_token={token}"), "").await.err(), Some((401, "auth_invalid".to_owned())));
+    for token in [&token, &validated] {
+        let told = stage.call("/api/accounts", token).await;
+        assert_eq!((told.status, told.said()), (401, ("auth_required", "not-sent")), "an expired one");
+        assert_eq!(stage.call("/api/validate", token).await.status, 401);
+        let refused = stage.socket(&format!("?access_token={token}"), "").await.err();
+        assert_eq!(refused, Some((401, "auth_invalid".to_owned())));
+    }
+    // The key is what renews it.
+    let token = stage.log_in("bot-a").await;
+    assert_eq!(stage.call("/api/accounts", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_logout_of_what_a_validation_answered_is_of_what_was_validated_and_the_other_way_round() {
+    let stage = Stage::open("stem-validated").await;
+    for gives_up_first in [true, false] {
+        let token = stage.log_in("bot-a").await;
+        let told = stage.call("/api/validate", &token).await;
+        let validated = told.json()["token"].as_str().unwrap().to_owned();
+        let (given_up, other) = if gives_up_first { (&token, &validated) } else { (&validated, &token) };
+        assert_eq!(stage.call("/api/logout", given_up).await.status, 200);
+        assert_eq!(stage.call("/api/accounts", other).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_login_gives_another_placeholder_whatever_is_shown_beside_it() {
+    let stage = Stage::open("stem-anew").await;
+    let (user, key) = stage.local_key("bot-a");
+    let token = stage.log_in("bot-a").await;
+    stage.clock.advance(DAY);
+    let told = stage.post(API, "/api/login", &token, &serde_json::json!({"user": user, "key": key}).to_string()).await;
+    assert_eq!(told.json()["lives_s"], 7 * 86_400, "{told:?}");
+    assert_ne!(told.json()["token"].as_str(), Some(token.as_str()));
+    // A token of ours is a proof as well, with an end of its own.
+    let told = stage.call("/api/validate", &stage.jwt("desk")).await;
+    let lives_s = told.json()["lives_s"].as_u64().unwrap();
+    assert!(told.status == 200 && lives_s < 1000, "{told:?}");
 }
 
 #[tokio::test]
