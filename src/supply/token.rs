@@ -1,11 +1,11 @@
 //! The life of one account's token: when it may be used, when a new one is due, when to try again after a failure.
 //!
-//! A token that is held is handed out until shortly before its end. The next one is due at a part of its life, on a
-//! person's word, or because the exchange refused it; a purchase that fails is repeated as the breaker before the seller
-//! admits. A refusal takes the token from the one to whom it happened, and from everybody only where that may be news:
-//! where the same [`Purpose`] has not had a token replaced lately, all wait for the next, unless it cannot be had. A
-//! purpose that refuses what it is then given has to wait ever longer for the next, as does the account while nobody's
-//! token was taken for anything; meanwhile the token stays with the others.
+//! A token is handed out until shortly before its end. It is replaced at a part of its life, on a person's word, or
+//! because the exchange refused it. Whoever was refused it waits for the next one. Everybody else does so where that is
+//! news, which it is if its [`Purpose`] has had no token replaced lately, and for no longer than the purchase takes.
+//! Nothing is bought while a gate is shut: purchases that fail shut the breaker before the seller; a purpose that refuses
+//! what was bought for it shuts its own patience; and tokens that the exchange takes for nothing at all shut that of all
+//! purposes. Meanwhile what is held stays with those who can use it.
 //!
 //! Pure: time and chance are passed in. Time here never goes back ([`Onward`](super::clock::Onward)). Not the purchase
 //! itself: `account` makes it.
