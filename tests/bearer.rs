@@ -51,19 +51,53 @@ async fn a_login_with_anything_else_is_refused_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_placeholder_lives_for_seven_days_and_is_renewed_by_a_validation() {
+async fn a_placeholder_lives_for_seven_days_and_a_validation_does_not_prolong_it() {
     let stage = Stage::open("stem-seven").await;
     let token = stage.log_in("bot-a").await;
     stage.clock.advance(6 * DAY);
     let told = stage.call("/api/validate", &token).await;
-    assert_eq!((told.status, &told.json()["lives_s"]), (200, &(7 * 86_400).into()), "{told:?}");
-    let renewed = told.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!((told.status, &told.json()["lives_s"]), (200, &86_400.into()), "{told:?}");
+    let validated = told.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(stage.call("/api/accounts", &validated).await.status, 200);
     stage.clock.advance(DAY);
-    let told = stage.call("/api/accounts", &token).await;
-    assert_eq!((told.status, told.said()), (401, ("auth_required", "not-sent")), "an expired one");
-    assert_eq!(stage.call("/api/validate", &token).await.status, 401);
-    assert_eq!(stage.call("/api/accounts", &renewed).await.status, 200);
-    assert_eq!(stage.socket(&format!("?access_token={token}"), "").await.err(), Some((401, "auth_invalid".to_owned())));
+    for token in [&token, &validated] {
+        let told = stage.call("/api/accounts", token).await;
+        assert_eq!((told.status, told.said()), (401, ("auth_required", "not-sent")), "an expired one");
+        assert_eq!(stage.call("/api/validate", token).await.status, 401);
+        let refused = stage.socket(&format!("?access_token={token}"), "").await.err();
+        assert_eq!(refused, Some((401, "auth_invalid".to_owned())));
+    }
+    // The key is what renews it.
+    let token = stage.log_in("bot-a").await;
+    assert_eq!(stage.call("/api/accounts", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_logout_of_what_a_validation_answered_is_of_what_was_validated_and_the_other_way_round() {
+    let stage = Stage::open("stem-validated").await;
+    for gives_up_first in [true, false] {
+        let token = stage.log_in("bot-a").await;
+        let told = stage.call("/api/validate", &token).await;
+        let validated = told.json()["token"].as_str().unwrap().to_owned();
+        let (given_up, other) = if gives_up_first { (&token, &validated) } else { (&validated, &token) };
+        assert_eq!(stage.call("/api/logout", given_up).await.status, 200);
+        assert_eq!(stage.call("/api/accounts", other).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_login_gives_another_placeholder_whatever_is_shown_beside_it() {
+    let stage = Stage::open("stem-anew").await;
+    let (user, key) = stage.local_key("bot-a");
+    let token = stage.log_in("bot-a").await;
+    stage.clock.advance(DAY);
+    let told = stage.post(API, "/api/login", &token, &serde_json::json!({"user": user, "key": key}).to_string()).await;
+    assert_eq!(told.json()["lives_s"], 7 * 86_400, "{told:?}");
+    assert_ne!(told.json()["token"].as_str(), Some(token.as_str()));
+    // A token of ours is a proof as well, with an end of its own.
+    let told = stage.call("/api/validate", &stage.jwt("desk")).await;
+    let lives_s = told.json()["lives_s"].as_u64().unwrap();
+    assert!(told.status == 200 && lives_s < 1000, "{told:?}");
 }
 
 #[tokio::test]
@@ -151,6 +185,41 @@ async fn an_exchange_that_takes_no_token_is_unavailable_and_no_fault_of_the_clie
     assert_eq!(stage.exchange.requests("/api/accounts").len(), 2);
     let (status, reason) = stage.socket(&format!("?access_token={token}"), "").await.err().unwrap();
     assert_eq!(status, 503, "{reason}");
+}
+
+#[tokio::test]
+async fn a_hub_that_takes_no_token_costs_no_order_and_few_logins() {
+    let stage = Stage::open("stem-hub").await;
+    let token = stage.log_in("bot-a").await;
+    stage.exchange.refuse_for("/hubs");
+    let query = format!("?access_token={token}");
+    // A bot that comes back as fast as it can, beside one that trades.
+    for second in 0..400 {
+        let (told, socket) = tokio::join!(stage.call("/api/order", &token), stage.socket(&query, ""));
+        assert_eq!((told.status, told.json()["said"].as_str()), (200, Some("ok")), "after {second} s: {told:?}");
+        assert_eq!(socket.err(), Some((503, "upstream_auth_failed".to_owned())), "after {second} s");
+        stage.clock.advance(Duration::from_secs(1));
+    }
+    assert!(stage.exchange.tokens_sold() <= 7, "{} logins in seven minutes", stage.exchange.tokens_sold());
+    // That the token had ended is another matter, and mended at once.
+    stage.exchange.revoke();
+    assert_eq!(stage.call("/api/accounts", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_read_that_takes_no_token_costs_no_order_and_few_logins() {
+    let stage = Stage::open("stem-read").await;
+    let token = stage.log_in("bot-a").await;
+    stage.exchange.refuse_for("/api/accounts");
+    for seconds in [11; 100] {
+        let read = stage.call("/api/accounts", &token).await;
+        assert_eq!((read.status, read.said()), (503, ("upstream_auth_failed", "answered")), "{read:?}");
+        let order = stage.call("/api/order", &token).await;
+        assert_eq!(order.status, 200, "{order:?}");
+        stage.clock.advance(Duration::from_secs(seconds));
+    }
+    let sold = stage.exchange.tokens_sold();
+    assert!((3..=9).contains(&sold), "{sold} logins in eighteen minutes");
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ pub fn read(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Confi
         name: venue.name(),
         secret: venue.secret_format(),
         endpoints: venue.endpoints(),
+        has_nonces: venue.nonces().is_some(),
         has_sub_accounts: venue.has_sub_accounts(),
     };
     let venues: Vec<VenueRow> = venue::VENUES.iter().map(|(venue, _)| row(*venue)).collect();

@@ -73,6 +73,8 @@ pub struct VenueRow {
     pub secret: Option<SecretFormat>,
     /// Its doors, which a port may name.
     pub endpoints: &'static [Endpoint],
+    /// True if its requests carry nonces, of which an account may say the unit and how they follow each other.
+    pub has_nonces: bool,
     /// True if one set of keys leads to several trading accounts, to which a grant may be narrowed.
     pub has_sub_accounts: bool,
 }

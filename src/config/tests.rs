@@ -40,10 +40,28 @@ scope = ["public"]
 "#;
 
 const VENUES: [VenueRow; 4] = [
-    VenueRow { name: "kraken", secret: Some(SecretFormat::Base64), endpoints: DOORS, has_sub_accounts: false },
-    VenueRow { name: "bitfinex", secret: Some(SecretFormat::Text), endpoints: DOORS, has_sub_accounts: true },
-    VenueRow { name: "projectx", secret: Some(SecretFormat::Text), endpoints: DOORS, has_sub_accounts: true },
-    VenueRow { name: "plain", secret: None, endpoints: &[], has_sub_accounts: false },
+    VenueRow {
+        name: "kraken",
+        secret: Some(SecretFormat::Base64),
+        endpoints: DOORS,
+        has_nonces: true,
+        has_sub_accounts: false,
+    },
+    VenueRow {
+        name: "bitfinex",
+        secret: Some(SecretFormat::Text),
+        endpoints: DOORS,
+        has_nonces: true,
+        has_sub_accounts: true,
+    },
+    VenueRow {
+        name: "projectx",
+        secret: Some(SecretFormat::Text),
+        endpoints: DOORS,
+        has_nonces: false,
+        has_sub_accounts: true,
+    },
+    VenueRow { name: "plain", secret: None, endpoints: &[], has_nonces: false, has_sub_accounts: false },
 ];
 
 const DOORS: &[Endpoint] = &[door("private"), door("public")];

@@ -13,6 +13,7 @@ use super::bearer::{Others, in_header, in_query, none_in_query};
 use super::refusal::Refusal;
 use super::{Answer, Connection, Door, account_wish, head, principal};
 use crate::identity::Principal;
+use crate::identity::local::Placeholder;
 use crate::names::AccountName;
 use crate::policy::{Denied, Permit, Policy};
 use crate::session::End;
@@ -176,31 +177,38 @@ impl Asked<'_> {
         match reading.handling {
             Handling::Public => self.pass(permit, reading).await,
             Handling::Bearer => self.bear(&permit, &reading).await,
-            Handling::Local(Local::Token) => self.token(&who, &permit),
+            Handling::Local(Local::Token) => self.token(&who, &permit, shown.as_ref()),
             Handling::Local(Local::Logout) => self.log_out(&permit, shown.as_ref()),
             Handling::Local(Local::Negotiate) => self.negotiate(),
             Handling::Signed => self.countersign(permit, reading).await,
         }
     }
 
-    /// Sells the client a placeholder for the venue's socket token.
-    fn token(&self, who: &Principal, permit: &Permit) -> Answer {
+    /// Sells the client a placeholder for the venue's token. One that it shows for that is good until its own end.
+    fn token(&self, who: &Principal, permit: &Permit, shown: Option<&ClientLogin>) -> Answer {
         let house = &self.door.house;
         let (Some(local), Some(account)) = (house.trusted.local(), permit.account()) else {
             warn!(client = %who.name(), "no socket token: `[clients.local_keys]` is not configured");
             return own(&self.told(Unanswered::Unavailable), "no_local_keys", "not-sent");
         };
+        let now = house.clock.now();
+        let give = |placeholder: &Placeholder| {
+            let given = Given::Token { placeholder: &placeholder.text, ends_at: placeholder.ends_at, now };
+            own(&self.rest.answer(&self.request, given), "", "not-sent")
+        };
+        if let Some(ClientLogin::Token(token)) = shown
+            && let Some(same) = local.same_placeholder(token, who, account, self.route.venue.name(), now)
+        {
+            return give(&same);
+        }
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             return own(&self.told(Unanswered::Unavailable), "internal_error", "not-sent");
         }
-        let now = house.clock.now();
         match local.issue_placeholder(who, account, self.route.venue, random, now) {
             Ok(placeholder) => {
                 info!(client = %who.name(), %account, "placeholder issued");
-                let given = Given::Token { placeholder: &placeholder.text, ends_at: placeholder.ends_at, now };
-                let answer = self.rest.answer(&self.request, given);
-                own(&answer, "", "not-sent")
+                give(&placeholder)
             }
             Err(why) => {
                 warn!(client = %who.name(), %account, %why, "no placeholder");

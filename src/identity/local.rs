@@ -210,6 +210,21 @@ impl LocalKeys {
         Ok(Placeholder { text: self.seal.close(&claims), ends_at })
     }
 
+    /// A placeholder that this client shows for this account to have another one for it: the same again, which ends when
+    /// it would have ended, and is given up with it. Another one could be prolonged for ever, and would outlive a logout.
+    pub fn same_placeholder(
+        &self,
+        shown: &Secret,
+        who: &Principal,
+        account: &AccountName,
+        venue: &str,
+        now: UnixMillis,
+    ) -> Option<Placeholder> {
+        let claims = self.good_claims(venue, shown, now).ok()?;
+        let is_own = claims.client == *who.name() && claims.account == *account;
+        is_own.then(|| Placeholder { text: shown.clone(), ends_at: claims.ends_at })
+    }
+
     /// Takes a placeholder no more, from now to its end or to the end of this process. It has to be good now.
     pub fn log_out(&self, venue: &str, token: &Secret, now: UnixMillis) -> Result<Owner, NotAuthenticated> {
         let claims = self.good_claims(venue, token, now)?;

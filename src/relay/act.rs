@@ -5,10 +5,11 @@ use super::inbox::Peer;
 use super::leg::Leg;
 use super::pulse::UpstreamPulse;
 use super::{Dialled, Relay};
-use crate::fresh::{Fresh, Token};
+use crate::fresh::{Fresh, Token, TokenId};
 use crate::identity::{NotAuthenticated, Principal};
 use crate::session::{Action, End, Event};
 use crate::supply::account::{Account, Lease, Unavailable};
+use crate::supply::token::{Purpose, RefusedToken};
 use crate::venue::LoginOutcome;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +26,6 @@ pub(super) enum Done {
     Dialled(Result<Dialled, NotDialled>),
     Nonce(Result<Lease, Unavailable>),
     Token(Result<Token, Unavailable>),
-    /// The token that opened the exchange's socket had ended: whether there is another one for the next.
-    Renewed(Result<Token, Unavailable>),
 }
 
 impl Relay {
@@ -74,6 +73,7 @@ impl Relay {
             }
             Action::NeedToken(refused) => {
                 let limit = self.house.limits.supply_timeout;
+                let refused = refused.map(|id| self.refused_token(id));
                 self.with_account(move |account| async move { Done::Token(account.token(refused, limit).await) });
             }
             Action::LoginSettled(outcome) => self.settle(outcome),
@@ -103,10 +103,13 @@ impl Relay {
     /// Has the account buy another token in place of the one that opened the exchange's socket. The socket stays: what
     /// the exchange does with it is the exchange's.
     fn renew_token(&mut self) {
-        let limit = self.house.limits.supply_timeout;
-        if let Some(ended) = self.dialled_with.take() {
-            self.with_account(move |account| async move { Done::Renewed(account.token(Some(ended), limit).await) });
+        if let (Some(ended), Some(account)) = (self.dialled_with.take(), self.account()) {
+            account.note_token_refused(self.refused_token(ended));
         }
+    }
+
+    fn refused_token(&self, id: TokenId) -> RefusedToken {
+        RefusedToken { id, purpose: Purpose::socket(self.session.route().endpoint.name) }
     }
 
     pub(super) fn on_dialled(&mut self, dialled: Dialled) {
@@ -138,8 +141,6 @@ impl Relay {
                 let fresh = Fresh { now: self.house.clock.now(), nonce: None, token: Some(token) };
                 self.on_fresh(fresh);
             }
-            Done::Renewed(Ok(_)) => {}
-            Done::Renewed(Err(error)) => warn!(session = %self.session.id(), %error, "the ended token was not renewed"),
             Done::Nonce(Err(error)) => {
                 warn!(session = %self.session.id(), %error, "no nonce");
                 self.step(Event::NotFresh(End::NonceUnavailable));

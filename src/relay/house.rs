@@ -9,8 +9,9 @@ use crate::secret::Secret;
 use crate::session::{End, Rules};
 use crate::supply::account::{Account, Unavailable};
 use crate::supply::clock::Clock;
+use crate::supply::token::{Purpose, RefusedToken};
 use crate::upstream::{Approach, Door, NotOpened, Opened, Shown, Upstream, percent_encoded};
-use crate::venue::{Bearer, Route};
+use crate::venue::{Bearer, NotMinted, Route};
 use http::StatusCode;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -120,7 +121,7 @@ impl House {
     ///
     /// Where the venue takes a bearer token with the upgrade, the account's is taken first: one that is valid now. If
     /// the exchange refuses it all the same, another one is bought and the dial repeated, once: an upgrade moves
-    /// nothing.
+    /// nothing. An exchange that refuses here whatever it has sold is told of as it is.
     pub fn dial(
         &self,
         permit: &Permit,
@@ -131,6 +132,7 @@ impl House {
         let headers = route.venue.dial_headers(signer.as_deref());
         let parameter = route.venue.bearer().map(Bearer::parameter);
         let approach = self.upstream.approach_for(permit, self.door(route));
+        let purpose = Purpose::socket(route.endpoint.name);
         let (supply_timeout, healing_timeout) = (self.limits.supply_timeout, self.limits.session.login_timeout);
         async move {
             let dial = Dial { approach: approach?, headers };
@@ -139,15 +141,18 @@ impl House {
                 (Some(_), None) => return Err(NotDialled::NoAccount),
                 (Some(parameter), Some(account)) => {
                     let token = account.token(None, supply_timeout).await?;
-                    let refused = token.id;
+                    let refused = RefusedToken { id: token.id, purpose };
                     match dial.open(Some((parameter, token))).await {
-                        Err(NotDialled::NotOpened(NotOpened::Status { status, .. }))
+                        Err(error @ NotDialled::NotOpened(NotOpened::Status { status, .. }))
                             if status == StatusCode::UNAUTHORIZED =>
                         {
                             warn!(account = %account.name(), "the exchange refused its token at an upgrade");
                             let again = async {
-                                let token = account.token(Some(refused), supply_timeout).await?;
-                                dial.open(Some((parameter, token))).await
+                                match account.token(Some(refused), supply_timeout).await {
+                                    Ok(token) => dial.open(Some((parameter, token))).await,
+                                    Err(Unavailable::Token(NotMinted::RefusedWhenUsed)) => Err(error),
+                                    Err(why) => Err(why.into()),
+                                }
                             };
                             // The client waits for its answer all the while.
                             let healed = tokio::time::timeout(healing_timeout, again).await;
@@ -157,6 +162,9 @@ impl House {
                     }
                 }
             };
+            if let (Some(account), Some(taken)) = (&account, dialled.token) {
+                account.note_token_taken(taken);
+            }
             if let (Some(account), Some(told)) = (account, dialled.opened.date) {
                 account.note_venue_time(told);
             }

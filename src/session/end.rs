@@ -13,7 +13,7 @@ pub enum End {
     ClientLost,
     /// The client did not answer a ping that it had answered before.
     ClientSilent,
-    /// The client sent no whole message for too long.
+    /// The client sent no whole message for too long, or did not begin with the venue's protocol in time.
     ClientIdle,
     /// The client broke RFC 6455.
     ClientProtocol,

@@ -421,6 +421,7 @@ impl Session {
                 }
                 Step::TokenEnded => out.push(Action::TokenEnded),
                 Step::LoginRefused => self.close(End::UpstreamAuthRejected, out),
+                Step::ClientIdle => self.close(End::ClientIdle, out),
                 Step::ProtocolBroken => self.close(End::UpstreamProtocol, out),
             }
         }

@@ -14,7 +14,7 @@ mod tests;
 
 use super::clock::Clock;
 use super::lane::{LaneStopped, UnitChanged};
-use super::token::TokenState;
+use super::token::{RefusedToken, TokenState};
 use crate::credential::Signer;
 use crate::fresh::{LifePart, Nonce, NonceUnit, Token, TokenId, UnixMillis};
 use crate::names::{AccountName, ClientName};
@@ -181,7 +181,8 @@ enum Order {
     Call(Box<task::Queued>, Subjects),
     Verdict { nonce: Nonce, client: ClientName, is_overtaken: bool, outcome: LoginOutcome },
     Lease(ClientName, Reply<Lease>),
-    Token { refused: Option<TokenId>, reply: Reply<Token> },
+    Token { refused: Option<RefusedToken>, reply: Reply<Token> },
+    TokenTaken(TokenId),
     VenueTime(UnixMillis),
     Status(Reply<AccountStatus>),
     RenewToken(Reply<Token>),
@@ -260,14 +261,21 @@ impl Account {
         self.ask(Order::Lease(client, reply), answer, limit).await
     }
 
-    /// The account's token, within `limit`; not the one that was `refused`.
-    pub async fn token(&self, refused: Option<TokenId>, limit: Duration) -> Result<Token, Unavailable> {
+    /// The account's token, within `limit`; not the one that was `refused`. Where so many were bought on account of such
+    /// refusals that the next has to wait, [`NotMinted::RefusedWhenUsed`]: the token stays with everybody else.
+    pub async fn token(&self, refused: Option<RefusedToken>, limit: Duration) -> Result<Token, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.ask(Order::Token { refused, reply }, answer, limit).await
     }
 
-    /// Tells the account that the exchange no longer takes this token: it buys the next one. Nobody waits for it.
-    pub fn note_token_refused(&self, refused: TokenId) {
+    /// Tells the account that the exchange took this token: with an open socket, or an answer that it gives to no other.
+    pub fn note_token_taken(&self, taken: TokenId) {
+        // A full mailbox holds others whose token was taken, and tell it.
+        let _ = self.mailbox.try_send(Order::TokenTaken(taken));
+    }
+
+    /// Tells the account that the exchange refused this token: it buys the next one. Nobody waits for it.
+    pub fn note_token_refused(&self, refused: RefusedToken) {
         let (reply, _nobody) = oneshot::channel();
         // A full mailbox holds others who were refused the same token, and tell it.
         let _ = self.mailbox.try_send(Order::Token { refused: Some(refused), reply });

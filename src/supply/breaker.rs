@@ -82,11 +82,6 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// The attempt succeeded, and what came of it has yet to prove good: the failures before it still count.
-    pub fn succeeded_on_trial(&mut self) {
-        self.gate = Gate::Closed;
-    }
-
     /// Counts a failure and waits. `chance` is a random number below 1: all proxies must not come back at once.
     pub fn failed(&mut self, failure: Failure, now: UnixMillis, chance: f64) -> Duration {
         self.count();
@@ -216,15 +211,5 @@ mod tests {
         let wait = breaker.failed(NOTHING_HELD, later, 0.0);
         assert_eq!(breaker.gate(), Gate::Open(later.plus(wait)));
         assert_eq!(breaker.failures(), FAILURES_MAX + 1);
-    }
-
-    #[test]
-    fn a_success_on_trial_closes_and_forgets_nothing() {
-        let (mut breaker, _) = opened(NOTHING_HELD);
-        breaker.begins();
-        breaker.succeeded_on_trial();
-        assert!(breaker.admits(NOW));
-        breaker.failed(NOTHING_HELD, NOW, 0.0);
-        assert!(matches!(breaker.gate(), Gate::Open(_)), "{:?}", breaker.gate());
     }
 }

@@ -1,133 +1,75 @@
 //! The life of one account's token: when it may be used, when a new one is due, when to try again after a failure.
 //!
+//! A token is handed out until shortly before its end. It is replaced at a part of its life, on a person's word, or
+//! because the exchange refused it. Whoever was refused it waits for the next one. Everybody else does so where that is
+//! news, which it is if its [`Purpose`] has had no token replaced lately, and for no longer than the purchase takes.
+//! Nothing is bought while a gate is shut: purchases that fail shut the breaker before the seller; a purpose that refuses
+//! what was bought for it shuts its own patience; and tokens that the exchange takes for nothing at all shut that of all
+//! purposes. Meanwhile what is held stays with those who can use it.
+//!
 //! Pure: time and chance are passed in. Time here never goes back ([`Onward`](super::clock::Onward)). Not the purchase
 //! itself: `account` makes it.
+
+mod patience;
+mod state;
+
+pub use state::TokenState;
 
 use super::breaker::{Breaker, Failure, Gate};
 use crate::fresh::{LifePart, Token, TokenId, UnixMillis};
 use crate::secret::Secret;
 use crate::venue::NotMinted;
+use patience::Patience;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A token is not handed out so shortly before its end: it has to reach the exchange before it.
 const MARGIN_MAX: Duration = Duration::from_secs(10);
 /// Nor in the last tenth of its life, if that is shorter.
 const MARGIN_PART: u32 = 10;
-/// A token that the exchange refuses at this age was never good: buying the next one at once, again and again, would be
-/// a storm.
-const YOUNG: Duration = Duration::from_secs(10);
-/// So many young tokens in a row may be refused before the next purchase has to wait. They count as failures all the same.
-const YOUNG_REFUSED_MAX: u32 = 2;
 /// No exchange sells tokens that live longer; one that was kept over a restart and claims to is not believed.
 const LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What an account's token is doing. One enum for the log, the admin listener and tests.
-///
-/// `usable_until` says until when a token is handed out meanwhile; `None`: there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenState {
-    /// There is none, and nobody has asked for one.
-    Absent,
-    /// It is handed out.
-    Valid {
-        /// It is handed out until then.
-        until: UnixMillis,
-        /// The next one is bought then.
-        refresh_at: UnixMillis,
-    },
-    /// The last one has run out, and nobody has asked for another.
-    Expired {
-        /// Since then.
-        since: UnixMillis,
-    },
-    /// A token is being bought.
-    Buying {
-        /// See above.
-        usable_until: Option<UnixMillis>,
-    },
-    /// The last purchase failed, and the next has to wait.
-    Waiting {
-        /// Until then.
-        until: UnixMillis,
-        /// Failures in a row.
-        failures: u32,
-        /// Why the last purchase failed.
-        why: NotMinted,
-        /// See above.
-        usable_until: Option<UnixMillis>,
-    },
-    /// The breaker is open: nothing is bought. When its time is over, the next purchase is the probe.
-    Open {
-        /// Until then.
-        until: UnixMillis,
-        /// Failures in a row.
-        failures: u32,
-        /// Why the last purchase failed.
-        why: NotMinted,
-        /// See above.
-        usable_until: Option<UnixMillis>,
-    },
-    /// The breaker is half open: its probe is being bought.
-    Probing {
-        /// See above.
-        usable_until: Option<UnixMillis>,
-    },
+/// What a token is shown for: a socket, or one operation over REST. An exchange may refuse for one what it takes for
+/// all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Purpose {
+    /// The venue's endpoint.
+    pub endpoint: &'static str,
+    /// The venue's word for the operation; empty for a socket.
+    pub operation: &'static str,
 }
 
-impl TokenState {
-    /// The word for it in logs and on the admin listener.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Absent => "absent",
-            Self::Valid { .. } => "valid",
-            Self::Expired { .. } => "expired",
-            Self::Buying { .. } => "buying",
-            Self::Waiting { .. } => "waiting",
-            Self::Open { .. } => "open",
-            Self::Probing { .. } => "probing",
-        }
+impl Purpose {
+    /// To open the socket of this endpoint, or to speak on it.
+    pub fn socket(endpoint: &'static str) -> Self {
+        Self { endpoint, operation: "" }
     }
+}
 
-    /// The word for where its breaker stands.
-    pub fn breaker(&self) -> &'static str {
-        match self {
-            Self::Open { .. } => "open",
-            Self::Probing { .. } => "half_open",
-            Self::Absent | Self::Valid { .. } | Self::Expired { .. } | Self::Buying { .. } | Self::Waiting { .. } => {
-                "closed"
-            }
-        }
-    }
+/// A token that the exchange refused, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedToken {
+    /// Which token.
+    pub id: TokenId,
+    /// What it was shown for.
+    pub purpose: Purpose,
+}
 
-    /// The same state with its times by another clock.
-    #[must_use]
-    pub fn at(self, by: impl Fn(UnixMillis) -> UnixMillis) -> Self {
-        match self {
-            Self::Absent => Self::Absent,
-            Self::Valid { until, refresh_at } => Self::Valid { until: by(until), refresh_at: by(refresh_at) },
-            Self::Expired { since } => Self::Expired { since: by(since) },
-            Self::Buying { usable_until } => Self::Buying { usable_until: usable_until.map(by) },
-            Self::Waiting { until, failures, why, usable_until } => {
-                Self::Waiting { until: by(until), failures, why, usable_until: usable_until.map(by) }
-            }
-            Self::Open { until, failures, why, usable_until } => {
-                Self::Open { until: by(until), failures, why, usable_until: usable_until.map(by) }
-            }
-            Self::Probing { usable_until } => Self::Probing { usable_until: usable_until.map(by) },
-        }
-    }
-
-    /// Until when a token is handed out; `None`: there is none.
-    pub fn usable_until(&self) -> Option<UnixMillis> {
-        match *self {
-            Self::Absent | Self::Expired { .. } => None,
-            Self::Valid { until, .. } => Some(until),
-            Self::Buying { usable_until }
-            | Self::Waiting { usable_until, .. }
-            | Self::Open { usable_until, .. }
-            | Self::Probing { usable_until } => usable_until,
-        }
-    }
+/// What becomes of a token that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// There is another one already, or it had ended: nothing changes.
+    Past,
+    /// The next one is due, and was before.
+    Awaited,
+    /// The next one is due because of this refusal.
+    Due {
+        /// True if this purpose has had none replaced lately: everybody waits for the next one.
+        is_news: bool,
+    },
+    /// It stays with everybody else: too many were bought on account of such refusals.
+    Kept,
 }
 
 /// The state of one account's token.
@@ -142,17 +84,22 @@ pub struct TokenLife {
     buying_since: Option<UnixMillis>,
     breaker: Breaker,
     last_failure: NotMinted,
-    /// Tokens in a row that were refused [young](YOUNG).
-    young_refused: u32,
+    /// What was bought for each purpose that refused a token lately. A venue has a handful of them.
+    purposes: BTreeMap<Purpose, Patience>,
+    /// What was bought in place of tokens that the exchange had taken for nothing at all.
+    untaken: Patience,
 }
 
 /// A token, and when what is due.
 #[derive(Debug)]
 struct Held {
     token: Token,
-    bought_at: UnixMillis,
     refresh_at: UnixMillis,
     usable_until: UnixMillis,
+    /// The exchange has taken it for something.
+    is_taken: bool,
+    /// Nobody gets it while the next one is bought.
+    is_doubted: bool,
 }
 
 impl TokenLife {
@@ -166,13 +113,23 @@ impl TokenLife {
             buying_since: None,
             breaker: Breaker::default(),
             last_failure: NotMinted::Unavailable,
-            young_refused: 0,
+            purposes: BTreeMap::new(),
+            untaken: Patience::default(),
         }
     }
 
     /// The token, if it may be used for something new now.
     pub fn usable(&self, now: UnixMillis) -> Option<&Token> {
-        self.held.as_ref().filter(|held| now < held.usable_until).map(|held| &held.token)
+        self.usable_held(now).map(|held| &held.token)
+    }
+
+    /// Which token is held, whether or not it is handed out.
+    pub fn held(&self) -> Option<TokenId> {
+        self.held.as_ref().map(|held| held.token.id)
+    }
+
+    fn usable_held(&self, now: UnixMillis) -> Option<&Held> {
+        self.held.as_ref().filter(|held| now < held.usable_until && !held.is_doubted)
     }
 
     /// True if a new token should be bought now.
@@ -183,7 +140,7 @@ impl TokenLife {
 
     /// When something changes by the passing of time, for a token that is usable now: it is due, or runs out.
     pub fn changes_at(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let held = self.held.as_ref().filter(|held| now < held.usable_until)?;
+        let held = self.usable_held(now)?;
         if self.is_buying() {
             return Some(held.usable_until);
         }
@@ -215,11 +172,7 @@ impl TokenLife {
     /// exchange began to count.
     pub fn renewed(&mut self, secret: Secret, lives: Duration, now: UnixMillis) -> &Token {
         let bought_at = self.buying_since.take().unwrap_or(now);
-        if self.young_refused == 0 {
-            self.breaker.succeeded();
-        } else {
-            self.breaker.succeeded_on_trial();
-        }
+        self.breaker.succeeded();
         self.hold(secret, bought_at, lives)
     }
 
@@ -242,32 +195,51 @@ impl TokenLife {
         let expires_at = bought_at.plus(lives);
         let held = Held {
             token: Token { id: TokenId(self.last_id), secret, expires_at },
-            bought_at,
             refresh_at: bought_at.plus(self.refresh.of(lives)),
             usable_until: bought_at.plus(usable_for(lives)),
+            is_taken: false,
+            is_doubted: false,
         };
         &self.held.insert(held).token
     }
 
-    /// The exchange no longer takes this token. One that was replaced meanwhile changes nothing.
-    ///
-    /// A token that was refused soon after it was bought counts as a failure: an exchange that refuses every fresh token
-    /// opens the breaker.
-    pub fn refused(&mut self, id: TokenId, now: UnixMillis, chance: f64) -> bool {
-        self.forgive(now);
-        let Some(held) = self.held.take_if(|held| held.token.id == id) else { return false };
-        if now.since(held.bought_at) < YOUNG {
-            self.young_refused = self.young_refused.saturating_add(1);
-            self.last_failure = NotMinted::RefusedWhenUsed;
-            // A purchase that is on its way has its own end.
-            if self.young_refused <= YOUNG_REFUSED_MAX || self.is_buying() {
-                self.breaker.count();
-            } else {
-                self.breaker.failed(Failure::Passing { left: Duration::ZERO }, now, chance);
-            }
+    /// The exchange refused this token. What [becomes](Outlook) of it does not depend on its age: one that was refused
+    /// late may have been refused all along.
+    pub fn refused(&mut self, refused: RefusedToken, now: UnixMillis, chance: f64) -> Outlook {
+        let is_current = |held: &&mut Held| held.token.id == refused.id && now < held.usable_until;
+        let is_buying = self.is_buying();
+        let Some(held) = self.held.as_mut().filter(is_current) else { return Outlook::Past };
+        if is_buying || held.refresh_at <= now {
+            return Outlook::Awaited;
         }
-        self.previous = Some(held.token.secret);
-        true
+        self.purposes.retain(|_, patience| !patience.is_over(now));
+        let purpose = self.purposes.entry(refused.purpose).or_default();
+        if !purpose.admits(now) || (!held.is_taken && !self.untaken.admits(now)) {
+            return Outlook::Kept;
+        }
+        let left = held.usable_until.since(now);
+        let is_news = purpose.spend(left, now, chance);
+        if !held.is_taken {
+            self.untaken.spend(left, now, chance);
+        }
+        held.refresh_at = now;
+        held.is_doubted = is_news && self.breaker.admits(now);
+        Outlook::Due { is_news }
+    }
+
+    /// The exchange took this token for something: it is not the seller's fault if it refuses it for something else.
+    pub fn taken(&mut self, id: TokenId) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.token.id == id && !held.is_taken) {
+            held.is_taken = true;
+            self.untaken = Patience::default();
+        }
+    }
+
+    /// No other token is to be had just now: one that is in doubt is better than none.
+    pub fn trust(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.is_doubted = false;
+        }
     }
 
     /// The tokens that somebody could still use who gets hold of them: this one and the one before.
@@ -277,7 +249,7 @@ impl TokenLife {
 
     /// No token was to be had. `chance` is a random number below 1: all proxies must not come back at once.
     pub fn failed(&mut self, why: NotMinted, now: UnixMillis, chance: f64) -> Duration {
-        self.forgive(now);
+        self.trust();
         self.buying_since = None;
         self.last_failure = why;
         let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.usable_until.since(now));
@@ -290,15 +262,6 @@ impl TokenLife {
         self.breaker.failed(failure, now, chance)
     }
 
-    /// A token that the exchange still takes at this age was good: those before it count no longer.
-    fn forgive(&mut self, now: UnixMillis) {
-        let is_proven = self.held.as_ref().is_some_and(|held| now.since(held.bought_at) >= YOUNG);
-        if is_proven && self.young_refused > 0 {
-            self.young_refused = 0;
-            self.breaker.succeeded();
-        }
-    }
-
     /// Makes the next token due now, on a person's word. The one that is held serves until it is there.
     pub fn renew_now(&mut self, now: UnixMillis) {
         if let Some(held) = &mut self.held {
@@ -306,23 +269,28 @@ impl TokenLife {
         }
     }
 
-    /// Closes the breaker, on a person's word.
+    /// Closes the breaker and forgets refusals, on a person's word.
     pub fn reset(&mut self) {
-        self.young_refused = 0;
+        self.purposes.clear();
+        self.untaken = Patience::default();
         self.breaker.succeeded();
     }
 
-    /// Failures since all was well.
-    pub fn failures(&self) -> u32 {
-        self.breaker.failures()
+    /// Purchases in a row that failed, or had to be made because the exchange had taken the token before for nothing.
+    pub fn failures(&self, now: UnixMillis) -> u32 {
+        let untaken = if self.untaken.is_over(now) { 0 } else { self.untaken.purchases() };
+        self.breaker.failures().saturating_add(untaken)
     }
 
     /// What the token is doing.
     pub fn state(&self, now: UnixMillis) -> TokenState {
-        let usable_until = self.held.as_ref().map(|held| held.usable_until).filter(|until| now < *until);
-        let failures = self.breaker.failures();
-        let why = self.last_failure;
-        match (self.breaker.gate(), &self.held) {
+        let usable_until = self.usable_held(now).map(|held| held.usable_until);
+        let is_untaken = self.held.as_ref().is_some_and(|held| !held.is_taken);
+        let (gate, failures, why) = match self.untaken.shut(now) {
+            Some(gate) if is_untaken => (gate, self.untaken.purchases(), NotMinted::RefusedWhenUsed),
+            _ => (self.breaker.gate(), self.breaker.failures(), self.last_failure),
+        };
+        match (gate, &self.held) {
             (Gate::HalfOpen, _) => TokenState::Probing { usable_until },
             (_, _) if self.is_buying() => TokenState::Buying { usable_until },
             (Gate::Open(until), _) => TokenState::Open { until, failures, why, usable_until },
@@ -330,6 +298,7 @@ impl TokenLife {
             (Gate::Closed | Gate::Waiting(_), None) => TokenState::Absent,
             (Gate::Closed | Gate::Waiting(_), Some(held)) => match usable_until {
                 Some(until) => TokenState::Valid { until, refresh_at: held.refresh_at },
+                None if held.is_doubted => TokenState::Absent,
                 None => TokenState::Expired { since: held.usable_until },
             },
         }

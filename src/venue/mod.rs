@@ -438,6 +438,8 @@ pub enum Step {
     LoginRefused,
     /// The exchange says that the token with which this socket was opened has ended. The socket may live on.
     TokenEnded,
+    /// The client has not begun with the venue's protocol in time: this conversation is over.
+    ClientIdle,
     /// What the exchange sent is not its own protocol, and cannot be made good: this conversation is over.
     ProtocolBroken,
 }

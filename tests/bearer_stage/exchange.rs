@@ -31,6 +31,7 @@ struct State {
     /// The only token that is taken; none while all are refused.
     good: Option<String>,
     refuses_all: bool,
+    refuses: Option<&'static str>,
     requests: Vec<String>,
     hangs_up_on: Option<&'static str>,
 }
@@ -68,6 +69,11 @@ impl Exchange {
     /// Takes no token, whatever it sells.
     pub fn refuse_all(&self) {
         self.state().refuses_all = true;
+    }
+
+    /// Takes no token for this path, and for others as before.
+    pub fn refuse_for(&self, path: &'static str) {
+        self.state().refuses = Some(path);
     }
 
     /// Closes the connection on requests with this path.
@@ -132,9 +138,15 @@ impl Exchange {
         answer(200, &format!(r#"{{"token":"{token}"}}"#))
     }
 
+    fn takes(&self, request: &str, token: &str) -> bool {
+        let state = self.state();
+        let is_refused = state.refuses.is_some_and(|path| request.split(' ').nth(1).unwrap().starts_with(path));
+        !is_refused && state.good.as_deref() == Some(token)
+    }
+
     fn ask_for_token(&self, request: &str) -> String {
         let shown = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
-        let is_good = self.state().good.as_deref() == Some(shown);
+        let is_good = self.takes(request, shown);
         let (status, said) = if is_good { (200, "ok") } else { (401, "no") };
         answer(status, &format!(r#"{{"said":"{said}","you":"{shown}","with":"{KEY}"}}"#))
     }
@@ -143,7 +155,7 @@ impl Exchange {
         let line = request.lines().next().unwrap();
         let query = line.split(' ').nth(1).unwrap().split_once('?').map_or("", |(_, query)| query);
         let shown = query.strip_prefix("access_token=").map(unescaped).unwrap_or_default();
-        if self.state().good.as_deref() != Some(shown.as_str()) {
+        if !self.takes(request, &shown) {
             let _ = stream.write_all(answer(401, "").as_bytes()).await;
             return;
         }

@@ -15,7 +15,7 @@ use countersign::secret::Secret;
 use countersign::store::{MemoryStore, Store};
 use countersign::supply::account::{Account, AccountStatus, Limits, Ordering, Settings, Unavailable};
 use countersign::supply::clock::{Clock, SetClock};
-use countersign::supply::token::TokenState;
+use countersign::supply::token::{Purpose, RefusedToken, TokenState};
 use countersign::tls::{Acceptor, Certificates, ClientRoots, Connector, ServerSettings, Stream};
 use countersign::upstream::{DialLimits, Resolver, Upstream, Way};
 use countersign::venue::{
@@ -41,6 +41,9 @@ pub const START: UnixMillis = UnixMillis(1_790_000_000_000);
 
 /// How long the seller's tokens live.
 pub const LIFE: Duration = Duration::from_secs(900);
+
+/// Where tokens are refused.
+pub const HUB: Purpose = Purpose { endpoint: "hub", operation: "" };
 
 pub fn minutes(number: u64) -> Duration {
     Duration::from_secs(60 * number)
@@ -344,8 +347,8 @@ impl Desk {
     }
 
     /// A token in place of one that the exchange refused.
-    pub async fn instead_of(&self, refused: TokenId) -> Result<Token, Unavailable> {
-        self.account.token(Some(refused), PATIENCE).await
+    pub async fn instead_of(&self, id: TokenId) -> Result<Token, Unavailable> {
+        self.account.token(Some(RefusedToken { id, purpose: HUB }), PATIENCE).await
     }
 
     /// The text of the token that is handed out.

@@ -48,6 +48,9 @@ fn account(name: &str, raw: &RawAccount, table: &Key, checker: &mut Checker<'_>)
         return None;
     };
     let row = venue(word, &venue_key, checker)?;
+    if !row.has_nonces {
+        without_nonces(raw, table, checker);
+    }
     let keys = match row.secret {
         Some(_) => signing(raw, &upstream, table, checker),
         None => keyless(raw, &upstream, table, checker),
@@ -87,6 +90,20 @@ fn ordering(raw: &RawAccount, table: &Key, checker: &mut Checker<'_>) -> Orderin
     }
 }
 
+/// What would be ignored where no request has to wait for another.
+fn without_nonces(raw: &RawAccount, table: &Key, checker: &mut Checker<'_>) {
+    let unused = [
+        (raw.nonce_unit.is_some(), "nonce_unit"),
+        (raw.ordering.is_some(), "ordering"),
+        (raw.window.is_some(), "window"),
+    ];
+    for (is_there, name) in unused {
+        if is_there {
+            checker.wrong(&table.then(name), "is not used by this venue", "its requests carry no nonces; remove it");
+        }
+    }
+}
+
 /// The keys of a venue that has keys.
 fn signing(raw: &RawAccount, upstream: &Upstream, table: &Key, checker: &mut Checker<'_>) -> Keys {
     const HELP: &str = "write { env = … } or { file = … }, or upstream = \"simulator\" to try it without";
@@ -112,13 +129,7 @@ fn signing(raw: &RawAccount, upstream: &Upstream, table: &Key, checker: &mut Che
 
 /// The token of a venue that has neither keys nor hosts of its own.
 fn keyless(raw: &RawAccount, upstream: &Upstream, table: &Key, checker: &mut Checker<'_>) -> Keys {
-    let unused = [
-        (raw.key.is_some(), "key"),
-        (raw.secret.is_some(), "secret"),
-        (raw.nonce_unit.is_some(), "nonce_unit"),
-        (raw.ordering.is_some(), "ordering"),
-        (raw.window.is_some(), "window"),
-    ];
+    let unused = [(raw.key.is_some(), "key"), (raw.secret.is_some(), "secret")];
     for (is_there, name) in unused {
         if is_there {
             checker.wrong(&table.then(name), "is not used by this venue", "remove it; `token` is what it can send");

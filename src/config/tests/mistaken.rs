@@ -2,6 +2,7 @@
 
 use super::{CANARY, SMALL, VENUES, file, keys, known, read, read_with};
 use crate::config::{Known, load};
+use crate::fresh::NonceUnit;
 use std::path::Path;
 
 /// What to replace in [`SMALL`], by what, and the key of the one mistake that this makes. Nothing to replace: put
@@ -154,6 +155,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("{ ws = \"wss://feed.example/v1\" }", "'simulator'", "accounts.feed.upstream"),
     ("venue = \"plain\"", "venue = 'plain'\nkey = { env = 'K' }", "accounts.feed.key"),
     ("venue = \"plain\"", "venue = 'plain'\nnonce_unit = 'ns'", "accounts.feed.nonce_unit"),
+    ("venue = \"kraken\"", "venue = 'projectx'\nnonce_unit = 'ns'", "accounts.kraken_main.nonce_unit"),
+    ("venue = \"kraken\"", "venue = 'projectx'\nordering = 'strict'", "accounts.kraken_main.ordering"),
     ("[accounts.feed]", "[accounts.Feed-1]", "accounts.Feed-1"),
     // [[grants]].
     ("client = \"jwt:bot-a\"", "", "grants[0].client"),
@@ -222,6 +225,19 @@ fn trading_accounts_narrow_a_grant_where_the_venue_has_such() {
         let errors = with(bad).expect_err("refused").to_string();
         assert!(errors.contains("grants[0].trading_accounts"), "{bad}: {errors}");
     }
+}
+
+#[test]
+fn a_nonce_unit_is_taken_where_there_are_nonces_and_told_to_be_removed_where_there_are_none() {
+    let with = |venue: &str| {
+        let text = SMALL.replacen("venue = \"kraken\"", &format!("venue = '{venue}'\nnonce_unit = 'us'"), 1);
+        read(&text.replace("venues = [\"kraken\"]", "venues = ['bitfinex']"))
+    };
+    let config = with("kraken").unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.accounts.iter().any(|account| account.nonce_unit == Some(NonceUnit::Microseconds)));
+    let errors = with("projectx").expect_err("refused").to_string();
+    assert!(errors.contains("accounts.kraken_main.nonce_unit: is not used by this venue"), "{errors}");
+    assert!(errors.contains("carry no nonces; remove it"), "{errors}");
 }
 
 #[test]

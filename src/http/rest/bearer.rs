@@ -8,16 +8,16 @@ use super::Asked;
 use super::relayed::Begun;
 use super::send::class;
 use super::told::{Heard, own};
-use crate::fresh::TokenId;
 use crate::http::Answer;
 use crate::http::refusal::REASON;
 use crate::policy::Permit;
 use crate::scope::Act;
 use crate::secret::Secret;
 use crate::session::Scrub;
-use crate::supply::account::{Account, Class, NotSent};
+use crate::supply::account::{Account, Class, NotSent, Unavailable};
+use crate::supply::token::{Purpose, RefusedToken};
 use crate::venue::rest::{Given, RestReading, Unanswered};
-use crate::venue::{ClientLogin, LoginOutcome, Refusal as Why};
+use crate::venue::{ClientLogin, LoginOutcome, NotMinted, Refusal as Why};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
@@ -54,8 +54,12 @@ impl Asked<'_> {
                 Ok(token) => token,
                 Err(why) => {
                     warn!(client = %permit.client(), account = %account.name(), %why, "no token for a request");
+                    let reason = match why {
+                        Unavailable::Token(NotMinted::RefusedWhenUsed) => TOKEN_REFUSED,
+                        _ => "token_unavailable",
+                    };
                     let upstream = if refused.is_some() { "answered" } else { "not-sent" };
-                    return own(&self.told(Unanswered::Unavailable), "token_unavailable", upstream);
+                    return own(&self.told(Unanswered::Unavailable), reason, upstream);
                 }
             };
             let borne = self.rest.bear(&self.request, reading, &token.secret);
@@ -70,28 +74,27 @@ impl Asked<'_> {
             };
             self.note_answered(permit.client(), &account, reading, heard.status);
             if self.rest.outcome(heard.status.as_u16(), heard.body.start()) != LoginOutcome::Refused {
+                // What is wrong otherwise may have been found before anybody looked at the token.
+                if heard.status.is_success() {
+                    account.note_token_taken(token.id);
+                }
                 return self.tell(permit, heard).await;
             }
             warn!(account = %account.name(), operation = reading.operation, "the exchange refused its token");
+            let purpose = Purpose { endpoint: self.route.endpoint.name, operation: reading.operation };
+            let refusal = RefusedToken { id: token.id, purpose };
             if only_reads && refused.is_none() {
-                refused = Some(token.id);
+                refused = Some(refusal);
                 continue;
             }
-            self.renew(account, token.id);
             if only_reads {
                 return own(&self.told(Unanswered::Unavailable), TOKEN_REFUSED, "answered");
             }
+            account.note_token_refused(refusal);
             let mut answer = self.tell(permit, heard).await;
             answer.headers_mut().insert(REASON, HeaderValue::from_static(TOKEN_REFUSED));
             return answer;
         }
-    }
-
-    /// Has the account buy another token, whoever waits for it.
-    fn renew(&self, account: Account, refused: TokenId) {
-        let limit = self.door.house.limits.supply_timeout;
-        // The account says in its own log what came of it.
-        self.door.sessions.spawn(async move { drop(account.token(Some(refused), limit).await) });
     }
 
     /// Passes the answer on, without what belongs to trading accounts that the client may not touch.

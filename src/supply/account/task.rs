@@ -13,7 +13,7 @@ use super::{
     Answered, Class, Lease, Limits, NotAnswered, NotOpen, NotSent, Order, Settings, Sign, StillGranted, Unavailable,
 };
 use crate::credential::{Signer, sha256};
-use crate::fresh::{Nonce, Token, UnixMillis};
+use crate::fresh::{Nonce, UnixMillis};
 use crate::names::{AccountName, ClientName};
 use crate::policy::{Permit, Upkeep};
 use crate::secret::Secret;
@@ -33,6 +33,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use token::Buyer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -109,7 +110,7 @@ pub(super) struct Task {
     /// The time by which the token lives.
     onward: Onward,
     token_state: watch::Sender<TokenState>,
-    buyers: Vec<oneshot::Sender<Result<Token, Unavailable>>>,
+    buyers: Vec<Buyer>,
     /// A token request without a nonce that is on its way.
     purchase: Option<BoxFuture<MintAnswer>>,
     /// True while a token request is repeated that was refused for its nonce: once, since nothing was bought.
@@ -273,6 +274,7 @@ impl Task {
             Order::Withdraw(client, cancelled) => self.withdraw(&client, &cancelled),
             Order::VenueTime(told) => self.venue_time = Some(VenueTime::new(told, Instant::now())),
             Order::Token { refused, reply } => self.take_buyer(refused, reply),
+            Order::TokenTaken(taken) => self.token.taken(taken),
             Order::RenewToken(reply) => self.take_renewal(reply),
             // A caller that is gone has nothing to hear.
             Order::Status(reply) => drop(reply.send(Ok(self.status()))),

@@ -25,6 +25,22 @@ fn none_yet() -> TokenLife {
     TokenLife::new(LifePart::default())
 }
 
+const HUB: Purpose = Purpose { endpoint: "user", operation: "" };
+const READ: Purpose = Purpose { endpoint: "rest", operation: "search" };
+
+/// The exchange refuses the token that is held, for this purpose.
+fn refuse(life: &mut TokenLife, purpose: Purpose, now: UnixMillis) -> Outlook {
+    let id = life.held().expect("one is held");
+    life.refused(RefusedToken { id, purpose }, now, 1.0)
+}
+
+/// Buys the next token, which has to be due.
+fn buy(life: &mut TokenLife, lives: Duration, now: UnixMillis) -> TokenId {
+    assert!(life.is_due(now), "{:?}", life.state(now));
+    life.begins(now);
+    life.renewed(secret("token"), lives, now).id
+}
+
 /// Fails as often as it takes to open the breaker.
 fn open(life: &mut TokenLife, now: UnixMillis) {
     for _ in 0..FAILURES_MAX {
@@ -131,7 +147,7 @@ fn an_issuer_that_flaps_never_opens_the_breaker() {
         assert_eq!(life.state(now).breaker(), "closed");
         life.begins(now);
         life.renewed(secret("next"), LIFE, now);
-        assert_eq!(life.failures(), 0);
+        assert_eq!(life.failures(now), 0);
     }
 }
 
@@ -148,7 +164,7 @@ fn a_breaker_goes_from_closed_to_open_to_half_open_to_closed() {
     assert!(!life.is_due(until.plus(seconds(60))), "one probe");
     assert!(life.unavailable(until).is_none(), "who comes meanwhile waits for the probe");
     life.renewed(secret("token"), LIFE, until);
-    assert_eq!((life.state(until).word(), life.failures()), ("valid", 0));
+    assert_eq!((life.state(until).word(), life.failures(until)), ("valid", 0));
 }
 
 #[test]
@@ -170,7 +186,7 @@ fn a_reset_closes_the_breaker_at_once() {
     open(&mut life, BOUGHT);
     life.reset();
     assert!(life.is_due(BOUGHT));
-    assert_eq!((life.state(BOUGHT), life.failures()), (TokenState::Absent, 0));
+    assert_eq!((life.state(BOUGHT), life.failures(BOUGHT)), (TokenState::Absent, 0));
 }
 
 #[test]
@@ -186,60 +202,149 @@ fn a_refused_key_is_left_alone_for_five_minutes() {
 #[test]
 fn fifty_sessions_that_saw_one_refusal_cost_one_new_token() {
     let mut life = life();
-    let refused = life.usable(BOUGHT).expect("fresh").id;
+    let refused = RefusedToken { id: life.held().expect("fresh"), purpose: HUB };
     let now = BOUGHT.plus(seconds(60));
-    assert!(life.refused(refused, now, 0.0));
-    assert!(life.is_due(now));
-    life.begins(now);
-    life.renewed(secret("next"), LIFE, now);
+    assert_eq!(life.refused(refused, now, 0.0), Outlook::Due { is_news: true });
+    assert_eq!(life.refused(refused, now, 0.0), Outlook::Awaited);
+    buy(&mut life, LIFE, now);
     for _ in 0..49 {
-        assert!(!life.refused(refused, now, 0.0), "the token that was refused is long gone");
+        assert_eq!(life.refused(refused, now, 0.0), Outlook::Past, "the token that was refused is long gone");
     }
-    assert!(life.usable(now).is_some());
+    assert!(life.usable(now).is_some() && !life.is_due(now));
 }
 
 #[test]
 fn an_exchange_that_refuses_every_fresh_token_opens_the_breaker() {
     let mut life = none_yet();
-    let mut now = BOUGHT;
-    let mut bought = 0;
+    let (mut now, mut replaced) = (BOUGHT, 0);
+    buy(&mut life, LIFE, now);
     while life.state(now).breaker() != "open" {
-        assert!(bought < 10, "a storm");
-        assert!(life.is_due(now));
-        life.begins(now);
-        let id = life.renewed(secret("token"), LIFE, now).id;
-        bought += 1;
-        assert!(life.refused(id, now, 1.0));
-        // The first two cost no time; those after them do.
-        assert_eq!(life.is_due(now), bought <= 2, "{bought}");
-        if let TokenState::Waiting { until, .. } = life.state(now) {
-            now = until;
+        match refuse(&mut life, HUB, now) {
+            Outlook::Due { is_news } => {
+                assert_eq!(is_news, replaced == 0);
+                buy(&mut life, LIFE, now);
+                replaced += 1;
+            }
+            Outlook::Kept => {
+                let TokenState::Waiting { until, why: NotMinted::RefusedWhenUsed, .. } = life.state(now) else {
+                    panic!("{:?}", life.state(now))
+                };
+                assert!(replaced >= 2, "the first two cost no time");
+                assert!(life.usable(now).is_some() && !life.is_due(now), "others may still use it");
+                now = until;
+            }
+            other => panic!("{other:?}"),
         }
     }
-    assert_eq!(bought, FAILURES_MAX);
-    // Its probe buys one too, which is refused as well.
+    assert_eq!((replaced, life.failures(now)), (FAILURES_MAX, FAILURES_MAX));
+    assert_eq!(refuse(&mut life, HUB, now), Outlook::Kept);
+    // When its time is over one more is bought, which is refused as well.
     let TokenState::Open { until, .. } = life.state(now) else { unreachable!("the loop ended") };
-    life.begins(until);
-    let id = life.renewed(secret("token"), LIFE, until).id;
-    assert_eq!(life.state(until).word(), "valid");
-    life.refused(id, until, 0.0);
-    assert_eq!(life.state(until).breaker(), "open");
+    assert_eq!(refuse(&mut life, HUB, until), Outlook::Due { is_news: false });
+    buy(&mut life, LIFE, until);
+    assert_eq!((refuse(&mut life, HUB, until), life.state(until).breaker()), (Outlook::Kept, "open"));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A hub that refuses every token, tried so often, beside a read that takes them, for ten hours. How many were bought
+/// for the hub.
+fn refused_by_the_hub(every: Duration) -> u32 {
+    let mut life = none_yet();
+    let (mut now, mut replaced) = (BOUGHT, 0);
+    buy(&mut life, DAY, now);
+    while now < BOUGHT.plus(seconds(36_000)) {
+        let read = life.usable(now).expect("the read is never without one").id;
+        life.taken(read);
+        assert_eq!(life.state(now).word(), "valid");
+        let outlook = refuse(&mut life, HUB, now);
+        if let Outlook::Due { is_news } = outlook {
+            assert_eq!(
+                life.usable(now).is_none(),
+                is_news,
+                "it is taken from all where that may be news, and only there"
+            );
+            buy(&mut life, DAY, now);
+            replaced += 1;
+        } else {
+            assert_eq!(outlook, Outlook::Kept);
+        }
+        now = now.plus(every);
+    }
+    replaced
 }
 
 #[test]
-fn a_token_that_holds_for_ten_seconds_ends_the_count_of_those_refused_before_it() {
-    let mut life = none_yet();
-    let mut now = BOUGHT;
-    for _ in 0..4 * FAILURES_MAX {
-        life.begins(now);
-        let id = life.renewed(secret("token"), LIFE, now).id;
-        life.refused(id, now, 0.0);
-        life.begins(now);
-        let id = life.renewed(secret("token"), LIFE, now).id;
-        now = now.plus(seconds(10));
-        assert!(life.refused(id, now, 0.0));
-        assert_eq!((life.failures(), life.state(now)), (0, TokenState::Absent));
+fn a_hub_that_refuses_every_token_takes_none_from_a_read_and_costs_twelve_an_hour() {
+    for (every, at_most) in [(1, 125), (9, 125), (10, 125), (60, 125), (301, 120), (600, 60), (1200, 30)] {
+        let replaced = refused_by_the_hub(seconds(every));
+        assert!((1..=at_most).contains(&replaced), "every {every} s: {replaced}");
     }
+}
+
+#[test]
+fn a_token_that_ends_early_is_replaced_at_once_beside_a_hub_that_takes_none() {
+    let mut life = none_yet();
+    buy(&mut life, DAY, BOUGHT);
+    life.taken(life.held().expect("bought"));
+    while let Outlook::Due { .. } = refuse(&mut life, HUB, BOUGHT) {
+        let id = buy(&mut life, DAY, BOUGHT);
+        life.taken(id);
+    }
+    assert_eq!(refuse(&mut life, READ, BOUGHT), Outlook::Due { is_news: true });
+    assert!(life.usable(BOUGHT).is_none(), "all wait for the next one");
+    buy(&mut life, DAY, BOUGHT);
+    assert!(life.usable(BOUGHT).is_some());
+}
+
+#[test]
+fn many_purposes_of_an_exchange_that_takes_no_token_at_all_cost_no_more_than_one() {
+    let operations = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut life = none_yet();
+    let (mut now, mut replaced) = (BOUGHT, 0);
+    buy(&mut life, DAY, now);
+    for second in 0..3600 {
+        let purpose = Purpose { endpoint: "rest", operation: operations[second % operations.len()] };
+        if let Outlook::Due { .. } = refuse(&mut life, purpose, now) {
+            buy(&mut life, DAY, now);
+            replaced += 1;
+        }
+        now = now.plus(seconds(1));
+    }
+    assert!(replaced <= FAILURES_MAX + 12, "{replaced}");
+    // The first that it takes says that what it sells is in order.
+    assert_eq!(life.state(now).breaker(), "open");
+    life.taken(life.held().expect("bought"));
+    assert_eq!((life.state(now).word(), life.failures(now)), ("valid", 0));
+}
+
+#[test]
+fn a_token_that_was_refused_is_handed_out_again_while_no_other_is_to_be_had() {
+    let mut life = life();
+    assert_eq!(refuse(&mut life, HUB, BOUGHT), Outlook::Due { is_news: true });
+    life.begins(BOUGHT);
+    assert_eq!(life.state(BOUGHT), TokenState::Buying { usable_until: None });
+    let wait = life.failed(NotMinted::Unavailable, BOUGHT, 1.0);
+    assert!(life.usable(BOUGHT).is_some());
+    // The next one is bought as soon as may be, and a refusal until then costs nothing more.
+    assert_eq!(refuse(&mut life, HUB, BOUGHT), Outlook::Awaited);
+    assert_eq!(life.changes_at(BOUGHT), Some(BOUGHT.plus(wait)));
+    buy(&mut life, LIFE, BOUGHT.plus(wait));
+
+    // Where the seller is left alone, nobody waits for it.
+    open(&mut life, BOUGHT);
+    assert_eq!(refuse(&mut life, READ, BOUGHT), Outlook::Due { is_news: true });
+    assert!(life.usable(BOUGHT).is_some() && !life.is_due(BOUGHT));
+}
+
+#[test]
+fn a_person_s_reset_lets_a_purpose_have_its_token_replaced_at_once() {
+    let mut life = life();
+    while let Outlook::Due { .. } = refuse(&mut life, HUB, BOUGHT) {
+        buy(&mut life, LIFE, BOUGHT);
+    }
+    life.reset();
+    assert_eq!((life.failures(BOUGHT), refuse(&mut life, HUB, BOUGHT)), (0, Outlook::Due { is_news: true }));
 }
 
 #[test]
@@ -299,9 +404,8 @@ fn a_token_that_was_renewed_or_refused_counts_as_live_until_the_next_one_is() {
     let mut life = life();
     life.renewed(secret("second"), LIFE, BOUGHT);
     assert_eq!(live(&life), [b"second".to_vec(), b"token".to_vec()]);
-    let refused = life.usable(BOUGHT).expect("fresh").id;
-    assert!(life.refused(refused, BOUGHT, 0.0));
-    assert_eq!(live(&life), [b"second"]);
+    refuse(&mut life, HUB, BOUGHT);
+    assert_eq!(live(&life), [b"second".to_vec(), b"token".to_vec()]);
     life.renewed(secret("third"), LIFE, BOUGHT);
     assert_eq!(live(&life), [b"third".to_vec(), b"second".to_vec()]);
 }

@@ -29,6 +29,13 @@ const CLIENT_BYTES_MAX: usize = 32 * 1024;
 /// Core and of its client.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
+/// How long a client may take for its handshake: what ASP.NET Core gives its own (`HandshakeTimeout`). One that has not
+/// shaken hands is sent nothing, and would otherwise keep a socket of the account's for as long as it likes.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
+
+/// What the framework says to a client that took longer.
+const CANCELED: &str = "{\"error\":\"Handshake was canceled.\"}\u{1e}";
+
 /// Messages of the exchange that wait for the client's handshake. Before a subscription it has nothing to say.
 const EARLY_MAX: usize = 64;
 
@@ -52,6 +59,8 @@ pub(super) struct Conversation {
     /// The beginning of a record of the exchange.
     part: Vec<u8>,
     pings_at: Option<UnixMillis>,
+    /// Until then the client has to have shaken hands, if it has not.
+    handshake_by: Option<UnixMillis>,
     /// The trading accounts that the client may see. `None`: all.
     allowed: Option<Arc<[u64]>>,
     needles: [Finder<'static>; 3],
@@ -66,6 +75,7 @@ impl Conversation {
             early: Vec::new(),
             part: Vec::new(),
             pings_at: None,
+            handshake_by: None,
             allowed: None,
             // As the exchange writes them. Depth data have a `type` of 6 as well, and not in the first place.
             needles: ["{\"type\":6}", "{\"type\":7", LOGOUT].map(Finder::new),
@@ -243,7 +253,16 @@ impl Dialect for Conversation {
             Event::Opened { sub_accounts, now, .. } => {
                 self.allowed = sub_accounts;
                 self.pings_at = Some(now.plus(PING_EVERY));
+                self.handshake_by = Some(now.plus(HANDSHAKE_LIMIT));
                 out.push(Step::ToUpstream(Message::text(signalr::HANDSHAKE)));
+            }
+            Event::Wake(now) if self.handshake_by.is_some_and(|by| by <= now) => {
+                if self.is_open {
+                    out.push(Step::ToClient(Message::text(CANCELED)));
+                    return out.push(Step::ClientIdle);
+                }
+                // Its handshake may be here, and is read when the exchange has answered ours.
+                self.handshake_by = Some(now.plus(HANDSHAKE_LIMIT));
             }
             Event::Wake(now) => {
                 self.pings_at = self.pings_at.map(|_| now.plus(PING_EVERY));
@@ -281,6 +300,7 @@ impl Dialect for Conversation {
     fn forward(&mut self, message: Message, reading: &Reading, _scope: Scope, _now: UnixMillis, out: &mut Steps) {
         if reading.operation == HANDSHAKE {
             self.is_shaken = true;
+            self.handshake_by = None;
             out.push(Step::ToClient(Message::text(signalr::SHAKEN)));
             out.extend(self.early.drain(..).map(Step::ToClient));
         }
@@ -348,7 +368,7 @@ impl Dialect for Conversation {
     }
 
     fn wakes_at(&self) -> Option<UnixMillis> {
-        self.pings_at
+        self.pings_at.into_iter().chain(self.handshake_by).min()
     }
 }
 

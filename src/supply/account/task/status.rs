@@ -21,7 +21,7 @@ impl Task {
             account: self.name.clone(),
             venue: self.venue.name(),
             token: sells_tokens.then(|| self.token.state(onward).at(at_wall)),
-            token_failures: self.token.failures(),
+            token_failures: self.token.failures(onward),
             lane: self.lane.as_ref().map(|lane| LaneStatus {
                 unit: lane.unit(),
                 is_frozen: lane.is_frozen(),

@@ -7,6 +7,7 @@ use crate::store::StoredToken;
 use crate::supply::account::{Reply, Unavailable};
 use crate::supply::clock::VenueTime;
 use crate::supply::lane::LaneStopped;
+use crate::supply::token::{Outlook, Purpose, RefusedToken};
 use crate::upstream::{self, AnswerLimits, Approach, Door, Fate, read_whole};
 use crate::venue::{Minted, NotMinted};
 use bytes::Bytes;
@@ -17,6 +18,13 @@ use tracing::{error, info, warn};
 
 /// The endpoint at which tokens are sold.
 pub(super) const COUNTER: &str = "rest";
+
+/// One that waits for the next token.
+pub(super) struct Buyer {
+    /// The token that is no use to it.
+    not: Option<TokenId>,
+    reply: Reply<Token>,
+}
 
 impl Task {
     /// A token is bought ahead of its need only while one is in use, or somebody waits for it.
@@ -73,31 +81,56 @@ impl Task {
         }
     }
 
-    pub(super) fn take_buyer(&mut self, refused: Option<TokenId>, reply: Reply<Token>) {
+    pub(super) fn take_buyer(&mut self, refused: Option<RefusedToken>, reply: Reply<Token>) {
         let now = self.onward.now(&self.clock);
-        if refused.is_some_and(|id| self.token.refused(id, now, chance())) {
-            info!(account = %self.name, "token refused by the exchange");
-            self.forget_stored_token();
+        let Some(refused) = refused else { return self.take_any(reply, now) };
+        let RefusedToken { id, purpose: Purpose { endpoint, operation } } = refused;
+        match self.token.refused(refused, now, chance()) {
+            Outlook::Past => return self.take_any(reply, now),
+            Outlook::Awaited => {}
+            Outlook::Due { is_news: true } => {
+                info!(account = %self.name, endpoint, operation, "token refused by the exchange");
+                self.forget_stored_token();
+            }
+            Outlook::Due { is_news: false } => {
+                warn!(account = %self.name, endpoint, operation, "token after token refused by the exchange");
+            }
+            Outlook::Kept => return drop(reply.send(Err(NotMinted::RefusedWhenUsed.into()))),
         }
+        self.take_renewal_at(Buyer { not: Some(id), reply }, now);
+    }
+
+    /// Takes one to whom no token was refused.
+    fn take_any(&mut self, reply: Reply<Token>, now: UnixMillis) {
         match self.token.usable(now) {
             Some(token) => drop(reply.send(Ok(token.clone()))),
-            None => self.take_renewal_at(reply, now),
+            None => self.take_renewal_at(Buyer { not: None, reply }, now),
         }
     }
 
     /// Takes one that wants a new token, whatever there is.
     pub(super) fn take_renewal(&mut self, reply: Reply<Token>) {
         let now = self.onward.now(&self.clock);
+        let not = self.token.held();
         self.token.renew_now(now);
-        self.take_renewal_at(reply, now);
+        self.take_renewal_at(Buyer { not, reply }, now);
     }
 
-    fn take_renewal_at(&mut self, reply: Reply<Token>, now: UnixMillis) {
+    fn take_renewal_at(&mut self, buyer: Buyer, now: UnixMillis) {
         let obstacle = self.mint_obstacle().or_else(|| self.token.unavailable(now).map(Unavailable::Token));
         match obstacle {
-            Some(why) => drop(reply.send(Err(why))),
-            None => self.buyers.push(reply),
+            Some(why) => {
+                self.token.trust();
+                self.disappoint(buyer, why, now);
+            }
+            None => self.buyers.push(buyer),
         }
+    }
+
+    /// Tells one that wants the next token that there is none. What is held serves it, unless that is what it cannot use.
+    fn disappoint(&self, buyer: Buyer, why: Unavailable, now: UnixMillis) {
+        let held = self.token.usable(now).filter(|token| buyer.not != Some(token.id));
+        let _ = buyer.reply.send(held.cloned().ok_or(why));
     }
 
     /// Takes what became of the token request; `is_overtaken` if later requests had gone out before its answer.
@@ -129,8 +162,8 @@ impl Task {
     pub(super) fn on_mint_stopped(&mut self, stopped: LaneStopped) {
         let now = self.onward.now(&self.clock);
         self.token.failed(NotMinted::Unavailable, now, chance());
-        for reply in self.buyers.drain(..) {
-            let _ = reply.send(Err(stopped.into()));
+        for buyer in std::mem::take(&mut self.buyers) {
+            self.disappoint(buyer, stopped.into(), now);
         }
     }
 
@@ -151,8 +184,8 @@ impl Task {
         self.live_tokens.send_replace(self.token.live().cloned().collect());
         let expires_at = wall.plus(token.expires_at.since(now));
         let stored = StoredToken { secret: token.secret.clone(), minted_at: expires_at.minus(lives), expires_at };
-        for reply in self.buyers.drain(..) {
-            let _ = reply.send(Ok(token.clone()));
+        for buyer in self.buyers.drain(..) {
+            let _ = buyer.reply.send(Ok(token.clone()));
         }
         let (store, name, key) = (Arc::clone(&self.store), self.name.clone(), self.fingerprint);
         self.writes.spawn_blocking(move || {
@@ -166,8 +199,8 @@ impl Task {
         self.retried = false;
         let now = self.onward.now(&self.clock);
         self.token.failed(why, now, chance());
-        for reply in self.buyers.drain(..) {
-            let _ = reply.send(Err(why.into()));
+        for buyer in std::mem::take(&mut self.buyers) {
+            self.disappoint(buyer, why.into(), now);
         }
     }
 

@@ -144,6 +144,29 @@ fn binary_data_of_the_exchange_ends_the_session() {
     assert!(matches!(out[..], [Step::ProtocolBroken]));
 }
 
+#[test]
+fn a_client_is_not_hurried_while_the_exchange_has_not_answered_our_handshake() {
+    let mut conversation = Conversation::new(Hub::User);
+    let mut out = Steps::new();
+    let opened = Event::Opened { login: Login::OnDemand, scope: Scope::PUBLIC, sub_accounts: None, now: NOW };
+    conversation.on_event(opened, &mut out);
+    let mut wake = |conversation: &mut Conversation| {
+        out.clear();
+        let at = conversation.wakes_at().expect("it pings");
+        conversation.on_event(Event::Wake(at), &mut out);
+        out.iter().map(shown).collect::<Vec<_>>()
+    };
+    for _ in 0..4 {
+        assert_eq!(wake(&mut conversation), [""; 0]);
+    }
+    told(&mut conversation, "{}␞");
+    let told: Vec<String> = (0..4).flat_map(|_| wake(&mut conversation)).collect();
+    assert!(
+        told.ends_with(&["{\"error\":\"Handshake was canceled.\"}␞".to_owned(), "ClientIdle".to_owned()]),
+        "{told:?}"
+    );
+}
+
 /// Every record that reaches the client, in order.
 fn records_told(conversation: &mut Conversation, messages: &[String]) -> Vec<String> {
     let told = messages.iter().flat_map(|message| told(conversation, message));
