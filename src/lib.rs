@@ -50,8 +50,8 @@ pub mod identity;
 pub mod policy;
 pub mod session;
 
-pub mod fault;
 pub mod buffer;
+pub mod fault;
 pub mod store;
 pub mod tls;
 pub mod upstream;
