@@ -1,6 +1,7 @@
 //! The exchange of the benchmark: a WebSocket server over TLS that sends back what it gets, as cheaply as it can.
+//! What comes as text is an order, and the clients of the benchmark alone give one.
 
-use super::frames;
+use super::{feed, frames};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -8,6 +9,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub(super) async fn converse(mut stream: TlsStream<TcpStream>) -> io::Result<()> {
+    feed::count_handshake(&stream);
     let mut read = Vec::with_capacity(4096);
     let head_end = loop {
         if stream.read_buf(&mut read).await? == 0 {
@@ -33,6 +35,10 @@ pub(super) async fn converse(mut stream: TlsStream<TcpStream>) -> io::Result<()>
             let payload = &mut read[done..][frame.payload.clone()];
             if let Some(mask) = frame.mask {
                 frames::apply(mask, payload);
+            }
+            if frame.first == frames::TEXT {
+                let order = String::from_utf8_lossy(payload).into_owned();
+                return feed::obey(stream, &order).await;
             }
             if frame.first == frames::CLOSE {
                 return stream.shutdown().await;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 /// Opcodes, with FIN set: section 5.2.
+pub(super) const TEXT: u8 = 0x81;
 pub(super) const BINARY: u8 = 0x82;
 pub(super) const CLOSE: u8 = 0x88;
 pub(super) const PING: u8 = 0x89;

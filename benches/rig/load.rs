@@ -1,7 +1,8 @@
 //! Clients that send a message, wait for its echo, and note how long that took.
 
+use super::feed::{FEED, HANDSHAKES};
 use super::figures::Run;
-use super::frames::{self, BINARY};
+use super::frames::{self, BINARY, TEXT};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
@@ -116,6 +117,55 @@ impl Client {
     }
 }
 
+/// Orders to the exchange.
+impl Client {
+    async fn order(&mut self, order: &str) -> io::Result<()> {
+        let mut frame = Vec::new();
+        frames::write(&mut frame, TEXT, Some(MASK), order.as_bytes());
+        self.stream.write_all(&frame).await?;
+        self.stream.flush().await
+    }
+
+    /// Has the exchange send so many messages a second of this length. 0: as fast as it can.
+    pub(crate) async fn ask_for_feed(&mut self, rate: u32, length: usize) -> io::Result<()> {
+        self.order(&format!("{FEED} {rate} {length}")).await
+    }
+
+    /// Counts the messages that come within a time, all of this length. How many, and how long it took.
+    pub(crate) async fn count(&mut self, length: usize, lasts: Duration) -> io::Result<(usize, Duration)> {
+        let (began, mut messages) = (Instant::now(), 0);
+        while began.elapsed() < lasts {
+            self.fill().await?;
+            let mut done = 0;
+            while let Some(frame) = frames::parse(&self.read[done..]) {
+                if frame.is_data() && frame.payload.len() != length {
+                    return Err(io::Error::other(format!("{} bytes came instead of {length}", frame.payload.len())));
+                }
+                messages += usize::from(frame.is_data());
+                done += frame.payload.end;
+            }
+            self.read.drain(..done);
+        }
+        Ok((messages, began.elapsed()))
+    }
+
+    /// How many TLS handshakes the exchange has made in full, and how many it has resumed.
+    pub(crate) async fn handshakes(&mut self) -> io::Result<(u32, u32)> {
+        self.order(HANDSHAKES).await?;
+        let text = loop {
+            if let Some(frame) = frames::parse(&self.read) {
+                let text = String::from_utf8_lossy(&self.read[frame.payload.clone()]).into_owned();
+                self.read.drain(..frame.payload.end);
+                break text;
+            }
+            self.fill().await?;
+        };
+        let number = |text: &str| text.parse().map_err(io::Error::other);
+        let (full, resumed) = text.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
+        Ok((number(full)?, number(resumed)?))
+    }
+}
+
 /// A masked binary message of this many bytes.
 pub(crate) fn message(length: usize) -> Vec<u8> {
     let payload: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
@@ -150,6 +200,25 @@ pub(crate) async fn run(clients: Vec<Client>, length: usize, lasts: Duration) ->
         times.extend(own);
     }
     (clients, Run::of(times, began.elapsed()))
+}
+
+/// Opens sessions for a while and leaves each at once, a few at a time. How many, and how long it took.
+pub(crate) async fn open_and_leave(way: &Way, lasts: Duration) -> (usize, Duration) {
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..OPENED_AT_ONCE {
+        let way = way.clone();
+        tasks.spawn(async move {
+            let mut opened = 0;
+            while began.elapsed() < lasts {
+                drop(Client::open(&way).await.expect("a session opens"));
+                opened += 1;
+            }
+            opened
+        });
+    }
+    let opened: Vec<usize> = tasks.join_all().await;
+    (opened.into_iter().sum(), began.elapsed())
 }
 
 /// Lets every client make one round trip, one after another.

@@ -1,5 +1,6 @@
-//! The processes beside the load: this same program, told by its arguments to be something else.
+//! The processes beside the load: this same program, told by its arguments to be something else, and proxies.
 
+use super::usage::Usage;
 use countersign::certs::{self, Wanted};
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::UnixMillis;
@@ -8,6 +9,7 @@ use countersign::identity::local::{LocalGrants, LocalKeyFor, LocalKeys};
 use countersign::names::{AccountName, ClientName};
 use countersign::secret::Secret;
 use countersign::venue;
+use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -16,10 +18,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Ticks of `/proc/PID/stat` in a second: `USER_HZ` is 100 on every Linux (proc_pid_stat(5), time(7)).
-const TICKS_PER_SECOND: u32 = 100;
+/// The product, as it is released.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 /// How long a process may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder that goes when the benchmark ends.
 pub(crate) struct Folder(PathBuf);
@@ -44,22 +46,47 @@ impl Drop for Folder {
     }
 }
 
-/// A process of ours. Ends with the value; and with this process, because it reads its standard input to the end.
-struct Process(Child);
+/// A process of ours. Ends with the value; and with this process, however that ends.
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let others = self.usage().descendants();
         drop(self.0.kill());
         drop(self.0.wait());
+        // nginx's workers outlive a master that was killed. After it, or it would start them again.
+        for other in others {
+            let _has_ended_by_itself = kill_process(other, Signal::KILL).is_err();
+        }
     }
 }
 
 impl Process {
+    /// Starts this program again.
     fn start(role: &str, tune: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.args(["--role", role]).stdin(Stdio::piped());
         tune(&mut command);
         Self(command.spawn().expect("this program can be started again"))
+    }
+
+    /// Starts another program, on these processors. None: on those that this process may use.
+    pub(crate) fn start_program(program: &Path, processors: &[usize], tune: impl FnOnce(&mut Command)) -> Self {
+        Self::start("become", |command| {
+            let list: Vec<String> = processors.iter().map(ToString::to_string).collect();
+            command.arg(list.join(",")).arg(program).stdin(Stdio::null());
+            tune(command);
+        })
+    }
+
+    /// What it uses, with the processes that it started.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.0)
+    }
+
+    /// True once it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
     }
 }
 
@@ -76,9 +103,7 @@ impl Exchange {
     /// `role`: what it does with its connections.
     pub(crate) fn start(role: &str) -> Self {
         let folder = Folder::new();
-        let wanted =
-            Wanted { directory: folder.path().to_owned(), names: Vec::new(), clients: Vec::new(), is_forced: false };
-        certs::ensure(&wanted, now()).expect("certificates are made in an empty folder");
+        make_certificates(folder.path());
         let mut process = Process::start(role, |command| {
             command.arg(folder.path()).stdout(Stdio::piped());
         });
@@ -100,12 +125,17 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// `configuration`: what `proxy.toml` says. `threads`: how many carry the sessions.
     pub(crate) fn start(configuration: &str, threads: usize) -> Self {
+        Self::start_on(&[], configuration, threads)
+    }
+
+    /// The same, on these processors.
+    pub(crate) fn start_on(processors: &[usize], configuration: &str, threads: usize) -> Self {
         let folder = Folder::new();
         let config = folder.path().join("proxy.toml");
         fs::write(&config, configuration).expect("the folder can be written");
         let log_path = folder.path().join("log.json");
         let log = fs::File::create(&log_path).expect("the folder can be written");
-        let process = Process::start("proxy", |command| {
+        let process = Process::start_program(Path::new(PROGRAM), processors, |command| {
             command.arg("--config").arg(&config).args(["--log-format", "json", "serve"]);
             command.env("TOKIO_WORKER_THREADS", threads.to_string()).stdout(Stdio::null()).stderr(log);
             // For accounts that sign. The server behind looks at no signature.
@@ -154,23 +184,23 @@ impl Proxy {
 
     /// Processor time that it has used, in user and kernel mode.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = self.read("stat");
-        // The second field is a name in parentheses, which may hold spaces; fields 14 and 15 are the times.
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).expect("a name in parentheses");
-        let ticks: u32 = fields.skip(11).take(2).map(|field| field.parse::<u32>().expect("a number")).sum();
-        Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+        self.usage().cpu()
     }
 
     /// Memory that is in use, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = self.read("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        self.usage().resident_kib()
     }
 
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{name}", self.process.0.id())).expect("the proxy runs")
+    pub(crate) fn usage(&self) -> Usage {
+        self.process.usage()
     }
+}
+
+/// An authority and a certificate for `localhost` from it, `ca.pem`, `server.pem` and `server.key`: ECDSA P-256.
+pub(crate) fn make_certificates(directory: &Path) {
+    let wanted = Wanted { directory: directory.to_owned(), names: Vec::new(), clients: Vec::new(), is_forced: false };
+    certs::ensure(&wanted, now()).expect("certificates are made in an empty folder");
 }
 
 fn listening_on(line: &str) -> Option<SocketAddr> {

@@ -1,5 +1,6 @@
 //! A server over TLS that is not the proxy, and as cheap as it can be.
 
+use super::Offer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::future::Future;
@@ -12,13 +13,15 @@ use tokio_rustls::server::TlsStream;
 
 /// Serves until the process ends. Says on standard output where.
 #[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
-pub(crate) async fn serve<F>(certificates: &Path, converse: fn(TlsStream<TcpStream>) -> F)
+pub(crate) async fn serve<F>(certificates: &Path, offer: Offer, converse: fn(TlsStream<TcpStream>) -> F)
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
     let chain = vec![CertificateDer::from_pem_file(certificates.join("server.pem")).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_file(certificates.join("server.key")).expect("a key");
-    let mut config = rustls::ServerConfig::builder_with_protocol_versions(super::TLS)
+    let mut config = rustls::ServerConfig::builder_with_provider(offer.provider())
+        .with_protocol_versions(super::TLS)
+        .expect("the library has TLS 1.3")
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .expect("certificate and key were made together");
