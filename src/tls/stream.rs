@@ -283,6 +283,26 @@ impl Stream {
     }
 }
 
+/// What is inside, for the tests.
+#[cfg(test)]
+impl Stream {
+    pub(super) fn facts(&self) -> &rustls::CommonState {
+        self.connection.facts()
+    }
+
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(super) fn received_bytes(&self) -> usize {
+        self.received.len()
+    }
+
+    pub(super) fn sealed(&self) -> &[u8] {
+        self.sealed.bytes()
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
