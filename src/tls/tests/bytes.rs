@@ -165,7 +165,7 @@ async fn several_seals_leave_in_one_write_and_in_order() {
 
 #[tokio::test]
 async fn slices_leave_together_as_one_record() {
-    let (mut ours, mut theirs) = Settings::new(&VERSIONS).meet_by_hand(We::AreCalled).await;
+    let (mut ours, mut theirs) = Settings::new(&VERSIONS).meet_by_hand(We::Call).await;
     assert!(ours.is_write_vectored());
     let slices = [IoSlice::new(b"head "), IoSlice::new(b""), IoSlice::new(b"body")];
     let written = std::future::poll_fn(|cx| Pin::new(&mut ours).poll_write_vectored(cx, &slices)).await.unwrap();
