@@ -220,6 +220,7 @@ impl Stream {
         }
         incoming.fill(read);
 
+        let sealed_before = self.sealed.len();
         let Pass { consumed, outcome } =
             self.connection.pass(incoming.bytes_mut(), &mut self.sealed, take, Write::Nothing);
         incoming.consume(consumed);
@@ -232,7 +233,7 @@ impl Stream {
             Err(error) => Some(End::Failed(Box::new(error))),
         };
         self.kept = if self.ended.is_none() { Box::from(incoming.bytes()) } else { Box::default() };
-        if !self.sealed.is_empty() {
+        if self.sealed.len() > sealed_before {
             // An alert, or an answer of TLS itself, which nobody else knows of. What the socket does not take now goes
             // with the next bytes; if it is broken, they will learn.
             let _ = self.poll_send(cx);
@@ -280,6 +281,26 @@ impl Stream {
         // What the socket does not take now is for `poll_flush`.
         let _sent = self.poll_send(cx)?;
         Poll::Ready(Ok(plaintext.len()))
+    }
+}
+
+/// What is inside, for the tests.
+#[cfg(test)]
+impl Stream {
+    pub(super) fn facts(&self) -> &rustls::CommonState {
+        self.connection.facts()
+    }
+
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(super) fn received_bytes(&self) -> usize {
+        self.received.len()
+    }
+
+    pub(super) fn sealed(&self) -> &[u8] {
+        self.sealed.bytes()
     }
 }
 

@@ -2,14 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bytes;
+mod ends;
+mod handshakes;
+mod other_end;
+mod over_http;
+
 use super::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -92,18 +99,26 @@ impl Authority {
 
     /// A connector that shows `leaf` as its own certificate.
     fn connector_as(&self, leaf: &Leaf) -> Connector {
+        Connector::new(self.client_config_as(leaf))
+    }
+
+    fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::new(self.client_builder().with_no_client_auth())
+    }
+
+    fn client_config_as(&self, leaf: &Leaf) -> Arc<ClientConfig> {
+        let certificate = CertificateDer::from_pem_slice(leaf.chain.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+        Arc::new(self.client_builder().with_client_auth_cert(vec![certificate], key).unwrap())
+    }
+
+    fn client_builder(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
-        let config = rustls::ClientConfig::builder_with_provider(provider())
+        ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(leaf.chain.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-        Connector::new(Arc::new(config))
     }
 }
 
@@ -281,13 +296,7 @@ async fn sessions_resume_except_where_client_certificates_are_checked() {
 async fn a_client_that_speaks_http2_alone_is_refused() {
     let (scratch, authority) = (Scratch::new(), Authority::new());
     let acceptor = settings(&scratch, &[&authority.leaf(&["localhost"])]).load(now()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = authority.client_builder().with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (_, client) = meet(&acceptor, &Connector::new(Arc::new(config)), "localhost").await;
     assert_eq!(client.unwrap_err(), "Alert(NoApplicationProtocol)");
