@@ -1,5 +1,9 @@
 //! Accepts connections, hands each to TLS and HTTP, and lets the house empty when it closes.
 
+mod threads;
+
+pub use threads::Threads;
+
 use crate::connect::{self, Gate, Tunnel};
 use crate::http::{self, Door, Entrance};
 use crate::tls;
@@ -9,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use threads::{Carried, Seat};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -73,7 +78,8 @@ impl Arrivals {
     }
 }
 
-/// Serves until `draining` becomes true, then until everything has ended or the limit is over. True: all ended.
+/// Serves on these threads until `draining` becomes true, then until everything has ended or the limit is over. True: all
+/// ended.
 pub async fn serve(
     listeners: Vec<Listener>,
     acceptor: tls::Acceptor,
@@ -81,6 +87,7 @@ pub async fn serve(
     arrivals: Arrivals,
     draining: watch::Receiver<bool>,
     limits: Limits,
+    threads: Threads,
 ) -> bool {
     let drain_timeout = limits.drain_timeout;
     let hall = Arc::new(Hall {
@@ -91,6 +98,7 @@ pub async fn serve(
         arrivals,
         draining,
         tls_handshake: limits.tls_handshake,
+        threads,
     });
     let accepting = TaskTracker::new();
     for listener in listeners {
@@ -117,6 +125,13 @@ struct Hall {
     arrivals: Arrivals,
     draining: watch::Receiver<bool>,
     tls_handshake: Duration,
+    threads: Threads,
+}
+
+/// What a connection holds for as long as it, or its session, lives.
+struct Slot {
+    _of_all: OwnedSemaphorePermit,
+    _on_its_thread: Seat,
 }
 
 /// Accepts at one listener until the house closes.
@@ -138,21 +153,32 @@ async fn accept(hall: Arc<Hall>, listener: Listener) {
             }
         };
         backoff = ACCEPT_BACKOFF_MIN;
-        let Ok(slot) = Arc::clone(&hall.slots).try_acquire_owned() else {
+        let Ok(of_all) = Arc::clone(&hall.slots).try_acquire_owned() else {
             warn!(%peer, reason = "connection_limit", "connection refused");
             continue;
         };
-        if let Err(error) = tune(&socket) {
-            debug!(%peer, %error, "connection ended at once");
-            continue;
-        }
-        hall.connections.spawn(Arc::clone(&hall).receive(listener.speaks.clone(), socket, peer, slot));
+        let seat = hall.threads.take_seat();
+        let runtime = seat.runtime().clone();
+        let carried = match tune(&socket).and_then(|()| seat.carry(socket)) {
+            Ok(carried) => carried,
+            Err(error) => {
+                debug!(%peer, %error, "connection ended at once");
+                continue;
+            }
+        };
+        let slot = Slot { _of_all: of_all, _on_its_thread: seat };
+        let receiving = Arc::clone(&hall).receive(listener.speaks.clone(), carried, peer, slot);
+        hall.connections.spawn_on(receiving, &runtime);
     }
 }
 
 impl Hall {
     /// Serves one connection to its end.
-    async fn receive(self: Arc<Self>, speaks: Speaks, socket: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    async fn receive(self: Arc<Self>, speaks: Speaks, carried: Carried, peer: SocketAddr, slot: Slot) {
+        let socket = match carried.arrive() {
+            Ok(socket) => socket,
+            Err(error) => return warn!(%peer, %error, "connection refused"),
+        };
         let (socket, entrance, only_name) = match speaks {
             Speaks::Tls(entrance) => (socket, entrance, None),
             Speaks::Connect(gate) => {

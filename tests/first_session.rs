@@ -115,3 +115,26 @@ async fn a_bot_that_speaks_kraken_v1_trades_too() {
     assert_eq!(bot.json_where(|it| it["event"] == "cancelAllStatus").await["count"], 1);
     assert_eq!(house.kraken().verdicts(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn sessions_on_several_threads_share_one_lane_and_one_way_out() {
+    const BOTS: u64 = 6;
+    let house = House::from(&house::STANDARD.replace("[listen]", "[listen]\nthreads = 3")).await;
+    let mut bots = Vec::new();
+    for _ in 0..BOTS {
+        bots.push(house.logged_in("/bitfinex/v2", "bot-a").await);
+    }
+    for (cid, bot) in (1..).zip(&mut bots) {
+        bot.say(format!(
+            r#"[0,"on",null,{{"cid":{cid},"type":"EXCHANGE LIMIT","symbol":"tBTCUSD","price":"100","amount":"1"}}]"#
+        ))
+        .await;
+    }
+    for bot in &mut bots {
+        let told = bot.json_where(|it| it[1] == "n" && it[2][1] == "on-req").await;
+        assert_eq!(told[2][6], "SUCCESS", "{told}");
+    }
+    assert_eq!((house.bitfinex().nonce_errors(), house.bitfinex().verdicts()), (0, Vec::new()));
+    assert!(house.running.stop().await, "the sessions of other threads did not end");
+    assert_eq!(bots[1].closed().await.0, 1001);
+}

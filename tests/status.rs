@@ -5,6 +5,7 @@ mod house;
 mod program;
 
 use countersign::cli::assemble;
+use countersign::server::Threads;
 use countersign::simulator::Kind;
 use house::{Folder, House, status_of};
 use program::{PATIENCE, Serving, run};
@@ -175,7 +176,7 @@ async fn the_secret_is_for_its_owner_alone_and_new_at_each_start() {
     let House { running, folder, .. } = house;
     running.stop().await;
     let config = assemble::read(Some(&folder.path().join("proxy.toml")), &[]).unwrap();
-    let running = assemble::start(&config).await.unwrap_or_else(|exit| panic!("{exit:?}"));
+    let running = assemble::start(&config, Threads::here()).await.unwrap_or_else(|exit| panic!("{exit:?}"));
     assert_ne!(fs::read_to_string(&file).unwrap(), first);
     let request = format!(
         "POST /accounts/kraken_main/breaker/reset HTTP/1.1\r\nhost: localhost\r\ncountersign-admin: {first}\r\nconnection: close\r\n\r\n"

@@ -8,6 +8,7 @@ mod house;
 use bytes::Bytes;
 use countersign::certs::{self, Wanted};
 use countersign::cli::assemble;
+use countersign::server::Threads;
 use countersign::simulator::kraken::Kraken;
 use countersign::simulator::{
     Direction, Kind, MintFault, Options, Record, Running, SimClock, SimKey, SocketAction, kraken,
@@ -107,7 +108,7 @@ async fn restarted(house: House) -> House {
     assert!(running.stop().await, "a house without sessions closes at once");
     let config =
         assemble::read(Some(&folder.path().join("proxy.toml")), &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let running = assemble::start(&config).await.unwrap_or_else(|exit| panic!("{exit:?}"));
+    let running = assemble::start(&config, Threads::here()).await.unwrap_or_else(|exit| panic!("{exit:?}"));
     House { running, folder, jwt_secret }
 }
 

@@ -137,7 +137,7 @@ impl Proxy {
         let log = fs::File::create(&log_path).expect("the folder can be written");
         let process = Process::start_program(Path::new(PROGRAM), processors, |command| {
             command.arg("--config").arg(&config).args(["--log-format", "json", "serve"]);
-            command.env("TOKIO_WORKER_THREADS", threads.to_string()).stdout(Stdio::null()).stderr(log);
+            command.env("COUNTERSIGN__LISTEN__THREADS", threads.to_string()).stdout(Stdio::null()).stderr(log);
             // For accounts that sign. The server behind looks at no signature.
             command.env("BENCH_KEY", "KEY-OF-THE-BENCHMARK").env("BENCH_SECRET", "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms=");
         });

@@ -12,13 +12,14 @@ use crate::names::{AccountName, ClientName};
 use crate::policy::{ClientPattern, Grant, Policy};
 use crate::relay::{self, House};
 use crate::secret::Secret;
+use crate::server::{self, Threads};
 use crate::store::{FileStore, Store, StoreError};
 use crate::supply::account::{self, Account, NotOpen};
 use crate::supply::clock::Clock;
 use crate::tls::{Acceptor, Certificates, ClientRoots, Connector, PemPair, ServerSettings};
 use crate::upstream::{AnswerLimits, Base, DialLimits, Resolver, Upstream, Way};
 use crate::venue::{self, Venue};
-use crate::{admin, server, session};
+use crate::{admin, session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -298,8 +299,8 @@ impl Running {
     }
 }
 
-/// Opens the house.
-pub async fn start(config: &Config) -> Result<Running, Exit> {
+/// Opens the house, whose connections live on these threads.
+pub async fn start(config: &Config, threads: Threads) -> Result<Running, Exit> {
     let clock = Clock::System;
     let routes = routes(config);
     let certificates = match certificate_directory(config) {
@@ -409,7 +410,7 @@ pub async fn start(config: &Config) -> Result<Running, Exit> {
     });
     let acceptor = prepared.acceptor.expect("the certificates are there by now");
     let limits = server_limits(config);
-    let server = tokio::spawn(server::serve(listeners, acceptor, door, arrivals, is_draining, limits));
+    let server = tokio::spawn(server::serve(listeners, acceptor, door, arrivals, is_draining, limits, threads));
     let admin = tokio::spawn(admin::serve(admin_listener, status));
     Ok(Running {
         house,

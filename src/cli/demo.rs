@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::identity::jwt::Mint;
 use crate::identity::local::{LocalKey, LocalKeyFor};
 use crate::names::{AccountName, ClientName};
+use crate::server::Threads;
 use crate::simulator::Record;
 use crate::supply::clock::Clock;
 use crate::venue;
@@ -94,7 +95,7 @@ async fn show(args: &DemoArgs, folder: &Path) -> Result<(), Exit> {
     std::fs::write(&file, CONFIG).map_err(Exit::failed)?;
     let config = assemble::read(Some(&file), &[]).map_err(Exit::configuration)?;
     bot::certificates(&config, folder)?;
-    let house = assemble::start(&config).await?;
+    let house = assemble::start(&config, Threads::here()).await?;
     let certs = folder.join("certs");
     let kraken = house.simulators.kraken.as_ref().expect("the configuration asks for it").record().clone();
     let bitfinex = house.simulators.bitfinex.as_ref().expect("the configuration asks for it").record().clone();

@@ -6,6 +6,7 @@ use super::assemble::{self, Running};
 use super::stop::Stop;
 use super::{ConfigArgs, Exit, logs};
 use crate::config::{Config, LogFormat};
+use crate::server::Threads;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -19,7 +20,8 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
     };
     let _logging = logs::start(format, LevelFilter::from_level(config.log.level));
     super::harden();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
+    // The thread of the listeners and the accounts, and the first one of the connections.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Exit::failed)?;
     let outcome = runtime.block_on(serve(args, config));
     // Whatever still runs has had its limit.
     runtime.shutdown_background();
@@ -28,7 +30,8 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Exit> {
 
 async fn serve(args: &ConfigArgs, config: Config) -> Result<(), Exit> {
     let mut signals = Signals::new()?;
-    let house = assemble::start(&config).await?;
+    let threads = Threads::start(config.listen.threads).map_err(Exit::failed)?;
+    let house = assemble::start(&config, threads).await?;
     if config.listen.unsafe_no_auth {
         warn!("unsafe_no_auth: EVERYBODY on this machine may trade with every account, without any proof");
     }

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// What a process can hold open; more is refused by the system anyway.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+/// More than any machine needs whose processors have other work too.
+const THREADS_MAX: u64 = 64;
 
 pub(super) fn check(
     raw: &Raw,
@@ -210,6 +212,7 @@ fn listen(raw: &RawListen, checker: &mut Checker<'_>) -> Listen {
             checker.wrong(&table.then("hosts").at(index), "is not a host name", "write it without port and wildcards");
         }
     }
+    let threads = checker.number(raw.threads, 1, &table.then("threads"), THREADS_MAX);
     let connections_max = checker.number(raw.connections_max, 1000, &table.then("connections_max"), CONNECTIONS_MAX);
     Listen {
         address,
@@ -218,6 +221,7 @@ fn listen(raw: &RawListen, checker: &mut Checker<'_>) -> Listen {
         hosts: raw.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         unsafe_no_auth: raw.unsafe_no_auth,
         connections_max: usize::try_from(connections_max).expect("`number` keeps it within a million"),
+        threads: usize::try_from(threads).expect("`number` keeps it within 64"),
     }
 }
 

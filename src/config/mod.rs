@@ -121,6 +121,8 @@ pub struct Listen {
     pub unsafe_no_auth: bool,
     /// How many connections may be open.
     pub connections_max: usize,
+    /// On how many threads they live.
+    pub threads: usize,
 }
 
 /// One of `[[ports]]`: a listener that leads to one venue.

@@ -39,6 +39,7 @@ pub(super) struct RawListen {
     pub(super) hosts: Vec<String>,
     pub(super) unsafe_no_auth: bool,
     pub(super) connections_max: Option<u64>,
+    pub(super) threads: Option<u64>,
 }
 
 #[derive(serde::Deserialize, Default)]

@@ -34,13 +34,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refusal::Refusal;
 use stall::Stalling;
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -104,7 +105,10 @@ pub struct Door {
 }
 
 /// Serves one connection to its end. The slot is held for as long as the connection or its session lives.
-pub async fn serve(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+pub async fn serve<Slot>(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: SocketAddr, slot: Slot)
+where
+    Slot: Send + Sync + 'static,
+{
     let connection = Arc::new(Connection {
         entrance,
         source: source_of(peer.ip()),
@@ -112,7 +116,7 @@ pub async fn serve(door: Arc<Door>, entrance: Entrance, stream: Stream, peer: So
         server_name: stream.server_name().map(str::to_ascii_lowercase),
         certificate: stream.peer_certificates().first().map(|leaf| leaf.as_ref().to_vec()),
         requests: AtomicUsize::new(0),
-        _slot: slot,
+        _slot: Box::new(slot),
     });
     let limits = door.limits.clone();
     let stall = door.house.limits.outbox_stall;
@@ -155,7 +159,7 @@ struct Connection {
     server_name: Option<String>,
     certificate: Option<Vec<u8>>,
     requests: AtomicUsize,
-    _slot: OwnedSemaphorePermit,
+    _slot: Box<dyn Any + Send + Sync>,
 }
 
 /// Text of our own, or the exchange's answer as it comes in.

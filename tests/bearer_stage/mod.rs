@@ -195,7 +195,8 @@ impl Stage {
         let address = socket.local_addr().unwrap();
         let listeners = vec![Listener { socket, speaks: Speaks::Tls(Entrance::Names) }];
         let arrivals = server::Arrivals::default();
-        tokio::spawn(server::serve(listeners, acceptor, door, arrivals, is_draining, server::Limits::default()));
+        let (limits, threads) = (server::Limits::default(), server::Threads::here());
+        tokio::spawn(server::serve(listeners, acceptor, door, arrivals, is_draining, limits, threads));
         let local = local(&bots, clock.now());
         Self { exchange, clock: hand, address, folder, local, jwt: jwt_keys(), policy, _draining: draining }
     }

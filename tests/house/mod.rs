@@ -20,6 +20,7 @@ use countersign::identity::local::{LocalGrants, LocalKeyFor, LocalKeys};
 use countersign::names::{AccountName, ClientName};
 use countersign::scope::{Right, Scope};
 use countersign::secret::Secret;
+use countersign::server::Threads;
 use countersign::simulator::{Record, bitfinex::Bitfinex, kraken::Kraken};
 use countersign::venue;
 use futures_util::{SinkExt, StreamExt};
@@ -160,7 +161,8 @@ impl House {
         let file = folder.path().join("proxy.toml");
         std::fs::write(&file, toml).unwrap();
         let config = assemble::read(Some(&file), &[]).unwrap_or_else(|errors| panic!("{errors}"));
-        let running = assemble::start(&config).await.unwrap_or_else(|exit| panic!("{exit:?}"));
+        let threads = Threads::start(config.listen.threads).unwrap();
+        let running = assemble::start(&config, threads).await.unwrap_or_else(|exit| panic!("{exit:?}"));
         // Without clients of tokens nobody makes one.
         let jwt_secret = match std::fs::read(folder.path().join("certs/client-jwt.key")) {
             Ok(secret) => secret,
