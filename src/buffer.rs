@@ -173,7 +173,7 @@ mod tests {
         let mut buffer = Buffer::new();
         let (mut told, mut taken) = (Vec::<u8>::new(), Vec::<u8>::new());
         for round in 0..400_u16 {
-            let piece = vec![u8::try_from(round % 251).unwrap(); usize::from(round) * 7];
+            let piece = vec![u8::try_from(round % 251).expect("it is below 251"); usize::from(round) * 7];
             buffer.push(&piece);
             told.extend(piece);
             let count = buffer.len() / 3;

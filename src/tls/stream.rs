@@ -23,8 +23,13 @@ const SEALED_BYTES_MAX: usize = 64 * 1024;
 
 /// One TLS connection over TCP, whichever side of it we are.
 pub struct Stream {
+    // In one piece, and elsewhere: whoever holds a stream moves it about.
+    parts: Box<Parts>,
+}
+
+struct Parts {
     socket: TcpStream,
-    connection: Box<Connection>,
+    connection: Connection,
     server_name: Option<Box<str>>,
     /// The beginning of a record or handshake message whose end has not come.
     kept: Box<[u8]>,
@@ -68,9 +73,9 @@ fn failure(error: &rustls::Error) -> io::Error {
 impl Stream {
     /// Shakes hands. Has no limit of its own; dropping the future drops the connection.
     pub(super) async fn open(socket: TcpStream, connection: Connection) -> io::Result<Self> {
-        let mut stream = Self {
+        let parts = Parts {
             socket,
-            connection: Box::new(connection),
+            connection,
             server_name: None,
             kept: Box::default(),
             received: Buffer::new(),
@@ -78,33 +83,35 @@ impl Stream {
             ended: None,
             has_said_goodbye: false,
         };
+        let mut stream = Self { parts: Box::new(parts) };
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
 
     /// The same, where the client asked for this name.
-    pub(super) fn with_server_name(self, server_name: Option<Box<str>>) -> Self {
-        Self { server_name, ..self }
+    pub(super) fn with_server_name(mut self, server_name: Option<Box<str>>) -> Self {
+        self.parts.server_name = server_name;
+        self
     }
 
     /// The TCP socket below.
     pub fn tcp(&self) -> &TcpStream {
-        &self.socket
+        &self.parts.socket
     }
 
     /// The name that the client asked for (SNI), where we are the server.
     pub fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+        self.parts.server_name.as_deref()
     }
 
     /// The certificates that the peer proved to hold, its own first.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.connection.facts().peer_certificates().unwrap_or_default()
+        self.parts.connection.facts().peer_certificates().unwrap_or_default()
     }
 
     /// Whether the handshake was a full one, or resumed an earlier session.
     pub fn handshake_kind(&self) -> Option<HandshakeKind> {
-        self.connection.facts().handshake_kind()
+        self.parts.connection.facts().handshake_kind()
     }
 
     /// Reads the socket once if it has something, and gives the plaintext of every whole record to `take`, in order.
@@ -124,10 +131,10 @@ impl Stream {
     /// [`io::ErrorKind::BrokenPipe`]: this side has been closed. [`io::ErrorKind::InvalidData`]: the connection has
     /// failed, as [`Stream::poll_records`] says.
     pub fn seal(&mut self, plaintext: &[u8]) -> io::Result<()> {
-        if let Some(End::Failed(error)) = &self.ended {
+        if let Some(End::Failed(error)) = &self.parts.ended {
             return Err(failure(error));
         }
-        if self.has_said_goodbye {
+        if self.parts.has_said_goodbye {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.write(Write::Plaintext(plaintext))
@@ -135,17 +142,17 @@ impl Stream {
 
     /// Encrypted bytes that the socket has not taken yet.
     pub fn sealed_bytes(&self) -> usize {
-        self.sealed.len()
+        self.parts.sealed.len()
     }
 
     /// Writes what is sealed. Ready once nothing waits any more.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.sealed.is_empty() {
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, self.sealed.bytes()))?;
+        while !self.parts.sealed.is_empty() {
+            let sent = ready!(Pin::new(&mut self.parts.socket).poll_write(cx, self.parts.sealed.bytes()))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sealed.consume(sent);
+            self.parts.sealed.consume(sent);
         }
         Poll::Ready(Ok(()))
     }
@@ -153,10 +160,10 @@ impl Stream {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A client has the first word.
         self.write(Write::Nothing)?;
-        let mut received = std::mem::take(&mut self.received);
+        let mut received = std::mem::take(&mut self.parts.received);
         let done = loop {
             match self.poll_send(cx) {
-                Poll::Ready(Ok(())) if self.connection.facts().is_handshaking() => {}
+                Poll::Ready(Ok(())) if self.parts.connection.facts().is_handshaking() => {}
                 done => break done,
             }
             // Here, and not in a loop that reads on until there is plaintext: a flight must be answered first.
@@ -164,13 +171,13 @@ impl Stream {
                 Poll::Ready(Ok(())) => {}
                 done => break done,
             }
-            if let Some(end) = &self.ended
-                && self.connection.facts().is_handshaking()
+            if let Some(end) = &self.parts.ended
+                && self.parts.connection.facts().is_handshaking()
             {
                 break Poll::Ready(Err(end.answer().err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())));
             }
         };
-        self.received = received;
+        self.parts.received = received;
         done
     }
 
@@ -181,14 +188,14 @@ impl Stream {
         read_bytes_max: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
-        if !self.received.is_empty() {
-            let received = std::mem::take(&mut self.received);
+        if !self.parts.received.is_empty() {
+            let received = std::mem::take(&mut self.parts.received);
             take(received.bytes());
             return Poll::Ready(Ok(received.len()));
         }
         let mut given = 0;
         while given == 0 {
-            if let Some(end) = &self.ended {
+            if let Some(end) = &self.parts.ended {
                 return Poll::Ready(end.answer());
             }
             ready!(self.poll_pass(cx, read_bytes_max, &mut |plaintext| {
@@ -207,24 +214,24 @@ impl Stream {
         take: &mut dyn FnMut(&[u8]),
     ) -> Poll<io::Result<()>> {
         let mut incoming = Buffer::new();
-        incoming.push(&self.kept);
+        incoming.push(&self.parts.kept);
         let space = incoming.space(READ_BYTES_MIN);
         let count = space.len().min(read_bytes_max);
         let mut unread = ReadBuf::new(&mut space[..count]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread))?;
+        ready!(Pin::new(&mut self.parts.socket).poll_read(cx, &mut unread))?;
         let read = unread.filled().len();
         if read == 0 {
-            self.kept = Box::default();
-            self.ended = Some(End::Cut);
+            self.parts.kept = Box::default();
+            self.parts.ended = Some(End::Cut);
             return Poll::Ready(Ok(()));
         }
         incoming.fill(read);
 
-        let sealed_before = self.sealed.len();
+        let sealed_before = self.parts.sealed.len();
         let Pass { consumed, outcome } =
-            self.connection.pass(incoming.bytes_mut(), &mut self.sealed, take, Write::Nothing);
+            self.parts.connection.pass(incoming.bytes_mut(), &mut self.parts.sealed, take, Write::Nothing);
         incoming.consume(consumed);
-        self.ended = match outcome {
+        self.parts.ended = match outcome {
             Ok(_) if incoming.len() > KEPT_BYTES_MAX => {
                 Some(End::Failed(Box::new(rustls::InvalidMessage::HandshakePayloadTooLarge.into())))
             }
@@ -232,8 +239,8 @@ impl Stream {
             Ok(Outcome::PeerClosed) => Some(End::Closed),
             Err(error) => Some(End::Failed(Box::new(error))),
         };
-        self.kept = if self.ended.is_none() { Box::from(incoming.bytes()) } else { Box::default() };
-        if self.sealed.len() > sealed_before {
+        self.parts.kept = if self.parts.ended.is_none() { Box::from(incoming.bytes()) } else { Box::default() };
+        if self.parts.sealed.len() > sealed_before {
             // An alert, or an answer of TLS itself, which nobody else knows of. What the socket does not take now goes
             // with the next bytes; if it is broken, they will learn.
             let _ = self.poll_send(cx);
@@ -243,22 +250,23 @@ impl Stream {
 
     /// Seals this behind what TLS itself has to say.
     fn write(&mut self, write: Write<'_>) -> io::Result<()> {
-        let received = &mut self.received;
+        let received = &mut self.parts.received;
         let take = &mut |plaintext: &[u8]| received.push(plaintext);
-        let Pass { consumed, outcome } = self.connection.pass(&mut self.kept, &mut self.sealed, take, write);
+        let Pass { consumed, outcome } =
+            self.parts.connection.pass(&mut self.parts.kept, &mut self.parts.sealed, take, write);
         if consumed > 0 {
-            self.kept = Box::from(&self.kept[consumed..]);
+            self.parts.kept = Box::from(&self.parts.kept[consumed..]);
         }
         match outcome {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::PeerClosed) => {
-                self.ended = Some(End::Closed);
+                self.parts.ended = Some(End::Closed);
                 Ok(())
             }
             Ok(Outcome::Unwritten) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(error) => {
                 let failed = failure(&error);
-                self.ended = Some(End::Failed(Box::new(error)));
+                self.parts.ended = Some(End::Failed(Box::new(error)));
                 Err(failed)
             }
         }
@@ -266,9 +274,9 @@ impl Stream {
 
     /// True once there is room for more to be sealed; until then it sends.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.sealed.len() >= SEALED_BYTES_MAX {
+        if self.parts.sealed.len() >= SEALED_BYTES_MAX {
             let sent = self.poll_send(cx)?;
-            if sent.is_pending() && self.sealed.len() >= SEALED_BYTES_MAX {
+            if sent.is_pending() && self.parts.sealed.len() >= SEALED_BYTES_MAX {
                 return Poll::Pending;
             }
         }
@@ -288,19 +296,19 @@ impl Stream {
 #[cfg(test)]
 impl Stream {
     pub(super) fn facts(&self) -> &rustls::CommonState {
-        self.connection.facts()
+        self.parts.connection.facts()
     }
 
     pub(super) fn kept_bytes(&self) -> usize {
-        self.kept.len()
+        self.parts.kept.len()
     }
 
     pub(super) fn received_bytes(&self) -> usize {
-        self.received.len()
+        self.parts.received.len()
     }
 
     pub(super) fn sealed(&self) -> &[u8] {
-        self.sealed.bytes()
+        self.parts.sealed.bytes()
     }
 }
 
@@ -310,10 +318,10 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if !stream.received.is_empty() {
-            let count = stream.received.len().min(buf.remaining());
-            buf.put_slice(&stream.received.bytes()[..count]);
-            stream.received.consume(count);
+        if !stream.parts.received.is_empty() {
+            let count = stream.parts.received.len().min(buf.remaining());
+            buf.put_slice(&stream.parts.received.bytes()[..count]);
+            stream.parts.received.consume(count);
             return Poll::Ready(Ok(()));
         }
         // Not all that the socket has: a reader that is slow must not make us hold more than a record or two for it.
@@ -324,7 +332,7 @@ impl AsyncRead for Stream {
             buf.put_slice(now);
             left.push(later);
         });
-        stream.received = left;
+        stream.parts.received = left;
         given.map_ok(|_| ())
     }
 }
@@ -362,14 +370,14 @@ impl AsyncWrite for Stream {
     /// Says goodbye in TLS, and closes this side of TCP once that is sent.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
-        if !stream.has_said_goodbye {
-            stream.has_said_goodbye = true;
-            if !matches!(stream.ended, Some(End::Failed(_))) {
+        if !stream.parts.has_said_goodbye {
+            stream.parts.has_said_goodbye = true;
+            if !matches!(stream.parts.ended, Some(End::Failed(_))) {
                 stream.write(Write::Goodbye)?;
             }
         }
         ready!(stream.poll_send(cx))?;
-        match ready!(Pin::new(&mut stream.socket).poll_shutdown(cx)) {
+        match ready!(Pin::new(&mut stream.parts.socket).poll_shutdown(cx)) {
             // The peer was faster.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             closed => Poll::Ready(closed),
@@ -379,10 +387,10 @@ impl AsyncWrite for Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let side = match &*self.connection {
+        let side = match &self.parts.connection {
             Connection::Client(_) => "client",
             Connection::Server(_) => "server",
         };
-        write!(f, "Stream({side}, {} bytes sealed)", self.sealed.len())
+        write!(f, "Stream({side}, {} bytes sealed)", self.parts.sealed.len())
     }
 }

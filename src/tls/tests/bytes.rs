@@ -1,6 +1,6 @@
 //! What is written arrives, in whatever pieces it goes.
 
-use super::other_end::{Settings, VERSIONS, We, look, pattern, read, send};
+use super::other_end::{Settings, VERSIONS, We, look, pattern, read, send, within};
 use crate::tls::Stream;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -40,7 +40,7 @@ async fn echoes(theirs: tokio_rustls::TlsStream<tokio::net::TcpStream>) {
             }
             writer.flush().await.unwrap();
         };
-        let (_, heard_all) = tokio::join!(write, reader.read_exact(&mut heard));
+        let (_, heard_all) = within(async { tokio::join!(write, reader.read_exact(&mut heard)) }).await;
         heard_all.unwrap();
         assert!(heard == told, "{size} bytes changed");
     }

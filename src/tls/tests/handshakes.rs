@@ -1,6 +1,6 @@
 //! Handshakes with an implementation that is not ours, and what TLS itself says after them.
 
-use super::other_end::{ByHand, Settings, VERSIONS, We, localhost, pattern, read, send, sockets};
+use super::other_end::{ByHand, Settings, VERSIONS, We, localhost, pattern, read, send, sockets, within};
 use super::{Authority, CertificateDer, Scratch, ServerName, chain, now, settings};
 use crate::tls::Stream;
 use rustls::{Connection, HandshakeKind, ProtocolVersion, ServerConnection};
@@ -118,7 +118,7 @@ async fn with_held_tickets(settings: &Settings) -> (Stream, ByHand, Vec<u8>) {
             }
         }
     };
-    let (ours, ()) = tokio::join!(connector.connect(localhost(), calling), shake);
+    let (ours, ()) = within(async { tokio::join!(connector.connect(localhost(), calling), shake) }).await;
     let tickets = theirs.seal(b"");
     assert!(tickets.len() > 200, "tickets in one record");
     (ours.unwrap(), theirs, tickets)

@@ -8,11 +8,20 @@ use rustls::{ClientConfig, Connection, RootCertStore, ServerConfig, SupportedPro
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
 
 pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits no longer than a test may.
+pub(super) async fn within<F: Future>(waiting: F) -> F::Output {
+    tokio::time::timeout(LIMIT, waiting).await.expect("what must come did not")
+}
 
 /// Which side we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +74,16 @@ impl Settings {
             We::Call => {
                 let theirs = tokio_rustls::TlsAcceptor::from(Arc::new(self.server.clone()));
                 let connector = self.connector();
-                let (ours, theirs) = tokio::join!(connector.connect(localhost(), calling), theirs.accept(called));
+                let (ours, theirs) =
+                    within(async { tokio::join!(connector.connect(localhost(), calling), theirs.accept(called)) })
+                        .await;
                 (ours.unwrap(), TlsStream::Server(theirs.unwrap()))
             }
             We::AreCalled => {
                 let theirs = tokio_rustls::TlsConnector::from(Arc::new(self.client.clone()));
                 let acceptor = self.acceptor();
-                let (ours, theirs) = tokio::join!(acceptor.accept(called), theirs.connect(localhost(), calling));
+                let (ours, theirs) =
+                    within(async { tokio::join!(acceptor.accept(called), theirs.connect(localhost(), calling)) }).await;
                 (ours.unwrap(), TlsStream::Client(theirs.unwrap()))
             }
         }
@@ -146,7 +158,7 @@ impl ByHand {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
             let mut received = vec![0; 64 * 1024];
-            let count = self.socket.read(&mut received).await.unwrap();
+            let count = within(self.socket.read(&mut received)).await.unwrap();
             assert_ne!(count, 0, "it ended");
             let mut received = &received[..count];
             while !received.is_empty() {
@@ -159,7 +171,7 @@ impl ByHand {
 
 /// Looks once whether there is plaintext, after the socket has got something.
 pub(super) async fn look(ours: &mut Stream, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
-    ours.tcp().readable().await.unwrap();
+    within(ours.tcp().readable()).await.unwrap();
     std::future::poll_fn(|cx| Poll::Ready(ours.poll_records(cx, &mut |plaintext| into.extend_from_slice(plaintext))))
         .await
 }
@@ -168,12 +180,12 @@ pub(super) async fn look(ours: &mut Stream, into: &mut Vec<u8>) -> Poll<io::Resu
 pub(super) async fn read(ours: &mut Stream) -> io::Result<Vec<u8>> {
     let mut plaintext = Vec::new();
     let take = &mut |bytes: &[u8]| plaintext.extend_from_slice(bytes);
-    let count = std::future::poll_fn(|cx| ours.poll_records(cx, take)).await?;
+    let count = within(std::future::poll_fn(|cx| ours.poll_records(cx, take))).await?;
     assert_eq!(count, plaintext.len());
     Ok(plaintext)
 }
 
 pub(super) async fn send(ours: &mut Stream, plaintext: &[u8]) -> io::Result<()> {
     ours.seal(plaintext)?;
-    std::future::poll_fn(|cx| ours.poll_send(cx)).await
+    within(std::future::poll_fn(|cx| ours.poll_send(cx))).await
 }

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hyper on top.
 
-use super::other_end::{Settings, VERSIONS, We, pattern};
+use super::other_end::{Settings, VERSIONS, We, pattern, within};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -33,11 +33,11 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
 #[tokio::test]
 async fn large_bodies_go_both_ways_where_we_serve() {
     let (ours, theirs) = Settings::new(&VERSIONS).meet(We::AreCalled).await;
-    tokio::join!(serve(ours), ask(theirs));
+    within(async { tokio::join!(serve(ours), ask(theirs)) }).await;
 }
 
 #[tokio::test]
 async fn large_bodies_go_both_ways_where_we_ask() {
     let (ours, theirs) = Settings::new(&VERSIONS).meet(We::Call).await;
-    tokio::join!(serve(theirs), ask(ours));
+    within(async { tokio::join!(serve(theirs), ask(ours)) }).await;
 }
