@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bot;
 mod door;
 mod house;
 mod libraries;
 mod program;
 
+use bot::Ended;
 use door::{Door, Target, Venue, Way};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +62,8 @@ async fn run_all(target: Target) {
 }
 
 async fn run(block: Block, door: Door, command: tokio::process::Command, target: Target) {
-    let (is_well, said, complaints) = door::finish(command).await;
+    let scene = || format!("{block:?}\n{target:?}, the exchange saw:\n{}", door.story());
+    let Ended { is_well, said, complaints } = bot::finish(command, scene).await;
     assert!(is_well, "{block:?}\n{said}{complaints}");
     assert!(!said.trim().is_empty() && !said.contains("EAPI:"), "{block:?}\n{said}{complaints}");
     let record = door.record();

@@ -6,15 +6,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bot;
 mod house;
 mod libraries;
 mod program;
 
+use bot::Ended;
 use countersign::certs::{self, Wanted};
 use countersign::simulator::projectx::{self, ProjectX};
 use countersign::simulator::{Options, Running, SimKey};
 use countersign::tls::{Acceptor, Certificates, ServerSettings};
-use house::{Folder, House, PATIENCE};
+use house::{Folder, House};
 use libraries::Library;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -185,11 +187,10 @@ fn venue_certificates(folder: &Path) -> Acceptor {
 async fn trade(target: Target, bot: Bot) {
     let door = Door::open(target, bot.lifetime()).await;
     door.venue.faults().set(|switches| switches.hubs_end_with_token = bot.hubs_end);
-    let mut command = door.command(&bot);
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("the bot hangs").unwrap();
-    let [said, complaints] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let record = door.venue.record();
-    assert!(output.status.success(), "{said}{complaints}\nthe venue: {:?}", record.verdicts());
+    let scene = || format!("{target:?}, the venue: {:?}", record.verdicts());
+    let Ended { is_well, said, complaints } = bot::finish(door.command(&bot), scene).await;
+    assert!(is_well, "{said}{complaints}\nthe venue: {:?}", record.verdicts());
     let seen = Seen(said.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
     assert_eq!(seen.steps().last(), Some(&"done"), "{said}");
 

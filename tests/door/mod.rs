@@ -4,7 +4,7 @@
 //! local key here, and cannot tell the difference.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by test programs that use a part each")]
 
-use crate::house::{self, Folder, House, PATIENCE};
+use crate::house::{self, Folder, House};
 use crate::program;
 use countersign::certs::{self, Wanted};
 use countersign::simulator::{self, Options, Record, SimKey, bitfinex::Bitfinex, kraken::Kraken};
@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+
+/// How much of what was received or sent is shown.
+const ENTRY_CHARS_MAX: usize = 400;
 
 /// What a bot is pointed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,16 @@ scope = ["public"]
         door
     }
 
+    /// What the exchange saw, for somebody who looks for a bot's trouble.
+    pub(crate) fn story(&self) -> String {
+        let entries = self.record().snapshot();
+        let lines = entries.iter().map(|entry| {
+            let start: String = entry.text().chars().take(ENTRY_CHARS_MAX).collect();
+            format!("{} connection {} {:?} {:?} {start:?}\n", entry.at.0, entry.connection, entry.direction, entry.kind)
+        });
+        lines.collect()
+    }
+
     /// What the exchange saw.
     pub(crate) fn record(&self) -> &Record {
         match &self.behind {
@@ -248,11 +261,4 @@ pub(crate) fn command(arguments: &[&OsStr], door: &Door, way: Way) -> Command {
         command.env(name, &door.ca);
     }
     command
-}
-
-/// Runs a bot to its end: whether it ended well, what it said, and what it complained of.
-pub(crate) async fn finish(mut command: Command) -> (bool, String, String) {
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("the bot hangs").unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
