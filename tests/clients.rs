@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bot;
 mod house;
 mod libraries;
 
+use bot::Ended;
 use countersign::certs::{self, Wanted};
 use countersign::fresh::UnixMillis;
 use countersign::simulator::{self, Direction, Kind, Options, Record, SimKey};
@@ -309,10 +311,10 @@ async fn run(library: &Library, house: &House, venue: &str, way: Way, token: &st
     } else {
         command.env("CERT", certs.join("bot-a.pem")).env("KEY", certs.join("bot-a.key"));
     }
-    let output = tokio::time::timeout(house::PATIENCE * 2, command.output()).await.expect("the bot hangs").unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(!lines.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let scene = || format!("at {venue}: {:?}, {:?}", house.kraken().verdicts(), house.bitfinex().verdicts());
+    let Ended { said, complaints, .. } = bot::finish(command, scene).await;
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!lines.is_empty(), "{complaints}");
     lines
 }
 

@@ -433,7 +433,9 @@ async fn a_client_that_does_not_answer_our_close_is_dropped_after_the_limit() {
 #[tokio::test]
 async fn a_client_that_does_not_read_can_still_cancel_and_is_then_dropped() {
     let log = Log::start();
-    let house = House::with("[limits]\noutbox_bytes_max = 65536\noutbox_stall = \"1s\"").await;
+    // It reads its farewell only after a megabyte of the flood, and a busy machine takes its time for that.
+    let limits = "[limits]\noutbox_bytes_max = 65536\noutbox_stall = \"3s\"\nclose_timeout = \"20s\"";
+    let house = House::with(limits).await;
     let canary = Canary::beside(&house).await;
     let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
     // A small window: the kernel's buffers would else take seconds to fill.
@@ -448,16 +450,17 @@ async fn a_client_that_does_not_read_can_still_cancel_and_is_then_dropped() {
     house.kraken_exchange().faults().set(|switches| switches.flood = Some(flood));
     until_nothing_moves(house.kraken()).await;
     bot.say(format!(r#"{{"method":"cancel_order","params":{{"order_id":["{id}"]}},"req_id":3}}"#)).await;
-    let sent_at = Instant::now();
+    // Behind the flood it would never come: the session ends first.
     let arrived = house.kraken().wait_for(|entry| entry.received("cancel_order"), PATIENCE).await;
     assert!(arrived.is_some(), "the cancel waited behind the flood");
-    assert!(sent_at.elapsed() < Duration::from_millis(500), "{:?}", sent_at.elapsed());
 
     eventually("the slow client's session ends", || house.kraken().sockets_live() == 1).await;
     // It wakes up and reads what is left: whole messages, and why it was dropped.
     socket2::SockRef::from(bot.0.get_ref().get_ref().0).set_recv_buffer_size(4 << 20).unwrap();
     // The answer to its cancel was behind the flood: it has to find out for itself.
     assert_eq!(bot.closed().await, (1008, "slow_consumer; maybe-sent: 1".to_owned()));
+    // The house waits for the client's end of TCP as long as it may.
+    drop(bot);
     log.wait_for(&["session closed", "slow_consumer"]).await;
     house.kraken_exchange().faults().clear();
     canary.assert_unaffected().await;

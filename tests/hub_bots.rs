@@ -6,24 +6,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bot;
+mod door;
 mod house;
 mod libraries;
 mod program;
 
-use countersign::certs::{self, Wanted};
-use countersign::simulator::projectx::{self, ProjectX};
-use countersign::simulator::{Options, Running, SimKey};
-use countersign::tls::{Acceptor, Certificates, ServerSettings};
-use house::{Folder, House, PATIENCE};
+use bot::Ended;
+use door::{Door, Target, Way};
 use libraries::Library;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// How long a token lives at the venue, and then to the end of the second.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -31,16 +26,6 @@ const LIFETIME: Duration = Duration::from_secs(2);
 const LIFETIME_WITH_HUBS: Duration = Duration::from_secs(6);
 /// What a bot waits between two of its three rounds beyond the lifetime of its token, which then is over twice.
 const PAUSE_BEYOND: Duration = Duration::from_millis(1200);
-
-const USER: &str = "simulated-user";
-const KEY: &str = "c2ltdWxhdGVkL2FwaStrZXkgb2YgcHJvamVjdHg=";
-
-/// Where a bot is pointed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Directly,
-    ThroughTheProxy,
-}
 
 /// One script on one library.
 struct Bot {
@@ -74,122 +59,17 @@ impl Seen {
     }
 }
 
-/// An open door, and the venue behind it.
-struct Door {
-    address: SocketAddr,
-    ca: PathBuf,
-    user: String,
-    key: String,
-    venue: Running<ProjectX>,
-    /// Goes when the test ends.
-    _folder: Folder,
-    _house: Option<House>,
-}
-
-impl Door {
-    async fn open(target: Target, lifetime: Duration) -> Self {
-        let folder = Folder::new();
-        let keys = vec![SimKey::new(USER, KEY)];
-        let mut options = Options::projectx(venue_certificates(folder.path()), keys);
-        options.token_lifetime = lifetime;
-        options.heartbeat = Duration::from_millis(500);
-        options.expects_a_proxy = target == Target::ThroughTheProxy;
-        let venue = projectx::start(options).await.unwrap();
-        let ca = folder.path().join("ca.pem");
-        if target == Target::Directly {
-            let (user, key) = (USER.to_owned(), KEY.to_owned());
-            return Self { address: venue.address(), ca, user, key, venue, _folder: folder, _house: None };
-        }
-        // A port that nobody has at the moment.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let [user_file, key_file] = [("user", USER), ("key", KEY)].map(|(name, text)| {
-            let file = folder.path().join(name);
-            // A key that others may read is refused.
-            let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-            written.unwrap().write_all(text.as_bytes()).unwrap();
-            file.display().to_string()
-        });
-        let house = House::from(&format!(
-            r#"
-[listen]
-address = "127.0.0.1:0"
-[admin]
-address = "127.0.0.1:0"
-[[ports]]
-address = "{address}"
-venue = "projectx"
-[clients.local_keys]
-master = {{ file = "certs/local-keys.key" }}
-[accounts.projectx_main]
-venue = "projectx"
-key = {{ file = "{user_file}" }}
-secret = {{ file = "{key_file}" }}
-upstream = {{ roots = "{roots}", addresses = ["{upstream}"], local = true }}
-[[grants]]
-client = "key:bot-a"
-account = "projectx_main"
-scope = ["read", "trade"]
-"#,
-            roots = ca.display(),
-            upstream = venue.address(),
-        ))
-        .await;
-        let (user, key) = local_key(house.folder.path());
-        // What makes the proxy worth its name: nothing of the bot's reaches the venue.
-        venue.record().forbid(&user);
-        venue.record().forbid(&key);
-        Self { address, ca: house.certs().join("ca.pem"), user, key, venue, _folder: folder, _house: Some(house) }
-    }
-
-    /// The command that runs a bot against this door, configured by its environment alone.
-    fn command(&self, bot: &Bot) -> Command {
-        let mut command = Command::new(&bot.library.program);
-        command.arg(&bot.library.script).args(bot.arguments).kill_on_drop(true);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("PAUSE", (bot.lifetime() + PAUSE_BEYOND).as_secs_f64().to_string());
-        command.env("REST", format!("https://localhost:{}", self.address.port()));
-        command.env("HUB", format!("https://localhost:{}/hubs", self.address.port()));
-        command.env("USER_NAME", &self.user).env("API_KEY", &self.key);
-        if bot.hubs_end {
-            command.env("HUBS_END", "1");
-        }
-        for name in ["CA", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
-            command.env(name, &self.ca);
-        }
-        command
-    }
-}
-
-/// The key pair that `countersign key` prints for `bot-a`.
-fn local_key(folder: &Path) -> (String, String) {
-    let outcome = program::run(folder, &["key", "--client", "bot-a", "--account", "projectx_main"]);
-    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    let field = |name: &str| {
-        let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in the answer of `countersign key`")).trim().to_owned()
-    };
-    (field("user name"), field("key"))
-}
-
-/// Certificates for `localhost` and the venue's own names.
-fn venue_certificates(folder: &Path) -> Acceptor {
-    let names = ["api.topstepx.com", "rtc.topstepx.com"].map(str::to_owned).to_vec();
-    let wanted = Wanted { directory: folder.to_owned(), names, clients: Vec::new(), is_forced: false };
-    countersign::tls::install_crypto();
-    certs::ensure(&wanted, house::now()).unwrap();
-    let certificates = Certificates::Directory(folder.to_owned());
-    ServerSettings { certificates, client_authority: None, client_revocations: None }.load(house::now()).unwrap()
-}
-
 async fn trade(target: Target, bot: Bot) {
-    let door = Door::open(target, bot.lifetime()).await;
-    door.venue.faults().set(|switches| switches.hubs_end_with_token = bot.hubs_end);
-    let mut command = door.command(&bot);
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("the bot hangs").unwrap();
-    let [said, complaints] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let record = door.venue.record();
-    assert!(output.status.success(), "{said}{complaints}\nthe venue: {:?}", record.verdicts());
+    let door = Door::to_projectx(target, |options| {
+        options.token_lifetime = bot.lifetime();
+        options.heartbeat = Duration::from_millis(500);
+    })
+    .await;
+    door.projectx().faults().set(|switches| switches.hubs_end_with_token = bot.hubs_end);
+    let record = door.record();
+    let scene = || format!("{target:?}, the venue saw:\n{}", door.story());
+    let Ended { is_well, said, complaints } = bot::finish(command(&bot, &door), scene).await;
+    assert!(is_well, "{said}{complaints}\nthe venue: {:?}", record.verdicts());
     let seen = Seen(said.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
     assert_eq!(seen.steps().last(), Some(&"done"), "{said}");
 
@@ -198,7 +78,7 @@ async fn trade(target: Target, bot: Bot) {
     assert_eq!(placed.len(), 3, "{said}");
     assert_eq!((seen.all("order open"), seen.all("order canceled")), (placed.clone(), placed), "{said}");
     assert_eq!(seen.all("quote").len(), 1, "{said}");
-    let venue = door.venue.exchange();
+    let venue = door.projectx().exchange();
     assert!(venue.logins() + venue.validations() >= 3, "the token did not end twice");
     if bot.hubs_end {
         assert!(seen.steps().contains(&"reconnected"), "{said}");
@@ -218,6 +98,18 @@ async fn trade(target: Target, bot: Bot) {
             assert_eq!((verdicts, record.leaks()), (BTreeSet::new(), 0));
         }
     }
+}
+
+/// The command that runs a bot, which waits for the end of its tokens.
+fn command(bot: &Bot, door: &Door) -> tokio::process::Command {
+    let library = [bot.library.program.as_os_str(), bot.library.script.as_os_str()];
+    let arguments: Vec<&OsStr> = library.into_iter().chain(bot.arguments.iter().map(OsStr::new)).collect();
+    let mut command = door::command(&arguments, door, Way::Port);
+    command.env("PAUSE", (bot.lifetime() + PAUSE_BEYOND).as_secs_f64().to_string());
+    if bot.hubs_end {
+        command.env("HUBS_END", "1");
+    }
+    command
 }
 
 /// How the venue sees a process that ends while its sockets are open.

@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bot;
 mod door;
 mod house;
 mod libraries;
 mod program;
 
+use bot::Ended;
 use door::{Door, Target, Venue, Way};
 use libraries::Library;
 use serde_json::{Value, json};
@@ -47,7 +49,8 @@ impl Seen {
 async fn trade(target: Target, bot: Bot) {
     let door = Door::open(target, bot.venue).await;
     let arguments = [bot.library.program.as_os_str(), bot.library.script.as_os_str(), OsStr::new(bot.venue.name())];
-    let (is_well, said, complaints) = door::finish(door::command(&arguments, &door, bot.way)).await;
+    let scene = || format!("{target:?}, the exchange saw:\n{}", door.story());
+    let Ended { is_well, said, complaints } = bot::finish(door::command(&arguments, &door, bot.way), scene).await;
     assert!(is_well, "{said}{complaints}\nthe exchange: {:?}", door.record().verdicts());
     let seen = Seen(said.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
     assert_eq!(seen.steps().last(), Some(&"done"), "{said}");

@@ -4,10 +4,12 @@
 //! local key here, and cannot tell the difference.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by test programs that use a part each")]
 
-use crate::house::{self, Folder, House, PATIENCE};
+mod projectx;
+
+use crate::house::{self, Folder, House};
 use crate::program;
 use countersign::certs::{self, Wanted};
-use countersign::simulator::{self, Options, Record, SimKey, bitfinex::Bitfinex, kraken::Kraken};
+use countersign::simulator::{self, Options, Record, SimKey, bitfinex::Bitfinex, kraken::Kraken, projectx::ProjectX};
 use countersign::tls::{Acceptor, Certificates, ServerSettings};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -15,6 +17,9 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+
+/// How much of what was received or sent is shown.
+const ENTRY_CHARS_MAX: usize = 400;
 
 /// What a bot is pointed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +34,22 @@ pub(crate) enum Target {
 pub(crate) enum Venue {
     Kraken,
     Bitfinex,
+    ProjectX,
 }
 
 impl Venue {
+    pub(crate) const ALL: [Self; 3] = [Self::Kraken, Self::Bitfinex, Self::ProjectX];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kraken => "kraken",
             Self::Bitfinex => "bitfinex",
+            Self::ProjectX => "projectx",
         }
     }
 }
 
-/// A key pair in the venue's own format.
+/// A key pair in the venue's own format; at ProjectX a user name and its key.
 pub(crate) struct KeyPair {
     pub(crate) key: String,
     pub(crate) secret: String,
@@ -64,13 +73,16 @@ enum Behind {
     Kraken(simulator::Running<Kraken>, Folder, SocketAddr),
     Bitfinex(simulator::Running<Bitfinex>, Folder, SocketAddr),
     House(Box<House>),
+    /// A venue of this test's own, with the proxy before it or not.
+    ProjectX(simulator::Running<ProjectX>, Folder, Option<Box<House>>),
 }
 
 impl Door {
     pub(crate) async fn open(target: Target, venue: Venue) -> Self {
-        match target {
-            Target::Directly => Self::to_a_simulator(venue).await,
-            Target::ThroughTheProxy => Self::to_the_proxy(venue).await,
+        match (venue, target) {
+            (Venue::ProjectX, _) => Self::to_projectx(target, |_| ()).await,
+            (_, Target::Directly) => Self::to_a_simulator(venue).await,
+            (_, Target::ThroughTheProxy) => Self::to_the_proxy(venue).await,
         }
     }
 
@@ -92,6 +104,7 @@ impl Door {
                 let address = running.address();
                 (key, address, Behind::Bitfinex(running, folder, tunnel(address).await))
             }
+            Venue::ProjectX => unreachable!("it has a door of its own"),
         };
         let bot = KeyPair { key: bot.api_key, secret: bot.secret };
         Self { venue, address, public: address, ca, bot, behind }
@@ -105,7 +118,7 @@ impl Door {
             Venue::Kraken => {
                 (public, format!("[[ports]]\naddress = \"{public}\"\nvenue = \"kraken\"\nendpoint = \"public\""))
             }
-            Venue::Bitfinex => (address, String::new()),
+            Venue::Bitfinex | Venue::ProjectX => (address, String::new()),
         };
         let house = House::from(&format!(
             r#"
@@ -136,13 +149,23 @@ scope = ["public"]
 "#
         ))
         .await;
-        let bot = local_key(house.folder.path(), &format!("{name}_main"));
+        let bot = local_key(house.folder.path(), &format!("{name}_main"), ["key", "secret"]);
         let ca = house.certs().join("ca.pem");
         let door = Self { venue, address, public, ca, bot, behind: Behind::House(Box::new(house)) };
         // What makes the proxy worth its name: nothing of the bot's reaches the exchange.
         door.record().forbid(&door.bot.key);
         door.record().forbid(&door.bot.secret);
         door
+    }
+
+    /// What the exchange saw, for somebody who looks for a bot's trouble.
+    pub(crate) fn story(&self) -> String {
+        let entries = self.record().snapshot();
+        let lines = entries.iter().map(|entry| {
+            let start: String = entry.text().chars().take(ENTRY_CHARS_MAX).collect();
+            format!("{} connection {} {:?} {:?} {start:?}\n", entry.at.0, entry.connection, entry.direction, entry.kind)
+        });
+        lines.collect()
     }
 
     /// What the exchange saw.
@@ -152,14 +175,16 @@ scope = ["public"]
             Behind::Bitfinex(running, ..) => running.record(),
             Behind::House(house) if self.venue == Venue::Kraken => house.kraken(),
             Behind::House(house) => house.bitfinex(),
+            Behind::ProjectX(running, ..) => running.record(),
         }
     }
 }
 
 /// Certificates for `localhost` and the exchanges' own names.
 fn exchange_certificates(folder: &Path) -> Acceptor {
-    let names = ["api.kraken.com", "ws.kraken.com", "ws-auth.kraken.com", "api.bitfinex.com", "api-pub.bitfinex.com"];
-    let names = names.map(str::to_owned).to_vec();
+    let kraken = ["api.kraken.com", "ws.kraken.com", "ws-auth.kraken.com"];
+    let others = ["api.bitfinex.com", "api-pub.bitfinex.com", "api.topstepx.com", "rtc.topstepx.com"];
+    let names = kraken.into_iter().chain(others).map(str::to_owned).collect();
     let wanted = Wanted { directory: folder.to_owned(), names, clients: Vec::new(), is_forced: false };
     countersign::tls::install_crypto();
     certs::ensure(&wanted, house::now()).unwrap();
@@ -190,15 +215,16 @@ async fn tunnel(address: SocketAddr) -> SocketAddr {
     own
 }
 
-/// The key pair that `countersign key` prints for `bot-a`.
-fn local_key(folder: &Path, account: &str) -> KeyPair {
+/// The key pair that `countersign key` prints for `bot-a`, by the names that its two parts have there.
+fn local_key(folder: &Path, account: &str, parts: [&str; 2]) -> KeyPair {
     let outcome = program::run(folder, &["key", "--client", "bot-a", "--account", account]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let field = |name: &str| {
         let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in the answer of `countersign key`")).trim()
+        line.unwrap_or_else(|| panic!("no {name} in the answer of `countersign key`")).trim().to_owned()
     };
-    KeyPair { key: field("key").to_owned(), secret: field("secret").to_owned() }
+    let [key, secret] = parts.map(field);
+    KeyPair { key, secret }
 }
 
 /// Addresses that nobody has at the moment.
@@ -222,7 +248,7 @@ pub(crate) fn command(arguments: &[&OsStr], door: &Door, way: Way) -> Command {
     let mut all = arguments.to_vec();
     let configuration = match &door.behind {
         Behind::House(house) => Some(house.folder.path().join("proxy.toml")),
-        Behind::Kraken(..) | Behind::Bitfinex(..) => None,
+        Behind::Kraken(..) | Behind::Bitfinex(..) | Behind::ProjectX(..) => None,
     };
     if let (Way::Name, Some(configuration)) = (way, &configuration) {
         let run = [program::binary().as_os_str(), "run".as_ref(), "--config".as_ref(), configuration.as_os_str()];
@@ -230,7 +256,10 @@ pub(crate) fn command(arguments: &[&OsStr], door: &Door, way: Way) -> Command {
     }
     let mut command = Command::new(all[0]);
     command.args(&all[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("API_KEY", &door.bot.key).env("API_SECRET", &door.bot.secret);
+    match door.venue {
+        Venue::Kraken | Venue::Bitfinex => command.env("API_KEY", &door.bot.key).env("API_SECRET", &door.bot.secret),
+        Venue::ProjectX => command.env("USER_NAME", &door.bot.key).env("API_KEY", &door.bot.secret),
+    };
     command.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
     match (way, &door.behind) {
         // `countersign run` sets the rest.
@@ -238,21 +267,16 @@ pub(crate) fn command(arguments: &[&OsStr], door: &Door, way: Way) -> Command {
         (Way::Name, Behind::Kraken(.., tunnel) | Behind::Bitfinex(.., tunnel)) => {
             command.env("HTTPS_PROXY", format!("http://{tunnel}"));
         }
+        (Way::Name, Behind::ProjectX(..)) => unreachable!("its bots take addresses"),
         (Way::Port, _) => {
             command.env("REST", format!("https://localhost:{}", door.address.port()));
             command.env("WS", format!("wss://localhost:{}", door.public.port()));
             command.env("WS_AUTH", format!("wss://localhost:{}", door.address.port()));
+            command.env("HUB", format!("https://localhost:{}/hubs", door.address.port()));
         }
     }
     for name in ["CA", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
         command.env(name, &door.ca);
     }
     command
-}
-
-/// Runs a bot to its end: whether it ended well, what it said, and what it complained of.
-pub(crate) async fn finish(mut command: Command) -> (bool, String, String) {
-    let output = tokio::time::timeout(PATIENCE * 3, command.output()).await.expect("the bot hangs").unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
