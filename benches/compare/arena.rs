@@ -114,7 +114,7 @@ impl Arena<'_> {
     async fn peer<'a>(&self, peer: &'a Peer) -> Result<Contestant<'a>, String> {
         let folder = Folder::new();
         let certificates = folder.path();
-        crate::rig::process::make_certificates(certificates);
+        crate::rig::certificates::of_a_proxy(certificates);
         let both = ["server.pem", "server.key"].map(|name| fs::read_to_string(certificates.join(name)));
         let both = both.map(|text| text.expect("they were made just now")).concat();
         fs::write(certificates.join("server.pem"), both).expect("the folder can be written");

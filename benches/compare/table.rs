@@ -21,7 +21,7 @@ pub(crate) fn print(ledger: &Ledger, threads: usize, peers: &[Peer]) {
 }
 
 fn head(figure: Figure) {
-    print!("\n{:<48}\n{:<24}", figure.title(), "");
+    print!("\n{}\n{:<24}", figure.title(), "");
     for party in Party::ALL {
         print!("{party:>24}");
     }
@@ -34,7 +34,7 @@ fn line(row: &Row) {
         print!("{:>24}", row.of(party).map_or_else(|| "-".to_owned(), |median| cell(&median)));
     }
     if row.figure.is_compared() {
-        let ratio = |party| Some(format!("{:.2}", row.ratio(party)?.middle));
+        let ratio = |party| Some(format!("{:.2}", row.ratio(party)?));
         let best = row.best().and_then(|best| Some(format!("{} ({best})", ratio(best)?)));
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         print!("{:>12}{:>18}", or_none(ratio(Party::Haproxy)), or_none(best));
