@@ -2,7 +2,9 @@
 
 use super::process::now;
 use countersign::certs::{self, Wanted};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +18,8 @@ pub(crate) fn of_a_proxy(directory: &Path) {
 pub(super) fn of_an_exchange(directory: &Path) {
     let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key is made");
     let mut authority = CertificateParams::default();
+    // By itself rcgen gives both the same name, and OpenSSL then takes the server's for one that signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "Exchange authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let authority_key = key();
@@ -23,6 +27,7 @@ pub(super) fn of_an_exchange(directory: &Path) {
     let issuer = Issuer::new(authority, authority_key);
 
     let mut server = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    server.distinguished_name.push(DnType::CommonName, "Exchange");
     server.use_authority_key_identifier_extension = true;
     server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
