@@ -12,15 +12,15 @@ use countersign::fresh::{Nonce, NonceUnit};
 use countersign::identity::jwt;
 use countersign::message::Message;
 use countersign::secret::Secret;
-use countersign::session::Event;
+use countersign::session::{Action, Event};
 use countersign::supply::lane::NonceLane;
 use countersign::venue::rest::{Rest, RestRequest};
 use countersign::venue::wire::json;
 use countersign::venue::{self, Venue};
 use http::{HeaderMap, HeaderValue, Method};
 use stage::{
-    BITFINEX_ANSWER, BITFINEX_ORDER, Desk, KRAKEN_ANSWER, KRAKEN_ORDER, KRAKEN_PING, NOW, Stage, TOKEN, bitfinex,
-    kraken,
+    BITFINEX_ANSWER, BITFINEX_ORDER, Desk, KRAKEN_ANSWER, KRAKEN_ORDER, KRAKEN_PING, NOW, PROJECTX_SUBSCRIBE,
+    PROJECTX_SUBSCRIBED, Stage, TOKEN, bitfinex, kraken, projectx,
 };
 use std::hint::black_box;
 use std::process::Command;
@@ -111,6 +111,7 @@ fn pieces() -> Vec<Piece> {
         judged("judge kraken order with placeholder, splice", kraken(&desk, &own), &own, Some(KRAKEN_ANSWER)),
         judged("judge kraken order with Kraken's token, splice", kraken(&desk, &other), &other, Some(KRAKEN_ANSWER)),
         judged("judge bitfinex order", bitfinex(&desk), BITFINEX_ORDER, Some(BITFINEX_ANSWER)),
+        judged("judge projectx subscription", projectx(&desk), PROJECTX_SUBSCRIBE, Some(PROJECTX_SUBSCRIBED)),
         read_json("read kraken order as JSON", KRAKEN_ORDER),
         read_json("read bitfinex order as JSON", BITFINEX_ORDER),
         read_call("read kraken call", &KRAKEN_CALL),
@@ -125,6 +126,8 @@ fn pieces() -> Vec<Piece> {
 /// remembered.
 fn judged(name: &'static str, mut stage: Stage, message: &str, answer: Option<&str>) -> Piece {
     let (message, answer) = (Message::text(message), answer.map(Message::text));
+    stage.happen(Event::FromClient(message.clone()));
+    assert!(matches!(stage.actions[..], [Action::ToUpstream(_)]), "{name}: it is not sent on");
     let run = move || {
         stage.happen(Event::FromClient(black_box(message.clone())));
         black_box(&stage.actions);

@@ -70,6 +70,11 @@ impl Case {
         if matches!(self, Self::Memory) { 1 } else { usize::MAX }
     }
 
+    /// True if so many threads could make a difference. To memory they make none.
+    pub(crate) fn is_for(&self, threads: usize, plan: &Plan) -> bool {
+        !matches!(self, Self::Memory) || plan.threads.first() == Some(&threads)
+    }
+
     pub(crate) async fn measure(&self, plan: &Plan, arena: &Arena<'_>, contestant: &Contestant<'_>) -> Measured {
         let (way, usage) = (&contestant.way, contestant.usage());
         match *self {

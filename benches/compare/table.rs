@@ -8,7 +8,7 @@ use crate::rig::figures::Median;
 /// Shows a section: all that was measured with so many threads.
 pub(crate) fn print(ledger: &Ledger, threads: usize, peers: &[Peer]) {
     let versions: Vec<&str> = peers.iter().map(|peer| &peer.version[..]).collect();
-    println!("beside {}; medians, in brackets the least and the most", versions.join(", "));
+    println!("beside {}; medians of all rounds (least..most)", versions.join(", "));
     let mut title = None;
     for row in ledger.section(threads) {
         if title != Some(row.figure) {
@@ -49,5 +49,5 @@ fn cell(median: &Median) -> String {
     if least.total_cmp(most).is_eq() {
         return format!("{middle:.digits$}");
     }
-    format!("{middle:.digits$} ({least:.digits$}-{most:.digits$})")
+    format!("{middle:.digits$} ({least:.digits$}..{most:.digits$})")
 }

@@ -1,4 +1,5 @@
 //! Sessions that are open, without a socket: what goes in are messages, what comes out is what is to be done.
+#![allow(dead_code, reason = "shared by programs that use a part each")]
 
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::{Fresh, Nonce, Token, TokenId, UnixMillis};
@@ -30,6 +31,12 @@ pub(crate) const BITFINEX_ANSWER: &str =
     r#"[0,"n",[1700000000000,"on-req",null,null,[1187238,null,12345,"tBTCUSD"],null,"SUCCESS","Submitting"]]"#;
 const BITFINEX_AUTH: &str = r#"{"event":"auth","apiKey":"local","authSig":"00","authNonce":1,"authPayload":"AUTH1"}"#;
 const BITFINEX_AUTH_ANSWER: &str = r#"{"event":"auth","status":"OK","chanId":0,"userId":1}"#;
+const PROJECTX_HANDSHAKE: &str = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
+const PROJECTX_SHAKEN: &str = "{}\u{1e}";
+/// As the exchange's own JavaScript client subscribes.
+pub(crate) const PROJECTX_SUBSCRIBE: &str =
+    "{\"arguments\":[123456],\"invocationId\":\"1\",\"target\":\"SubscribeOrders\",\"type\":1}\u{1e}";
+pub(crate) const PROJECTX_SUBSCRIBED: &str = "{\"type\":3,\"invocationId\":\"1\",\"result\":null}\u{1e}";
 
 /// A Kraken socket that has its token, and has seen this order before.
 pub(crate) fn kraken(desk: &Desk, order: &str) -> Stage {
@@ -54,6 +61,14 @@ pub(crate) fn bitfinex(desk: &Desk) -> Stage {
     stage.happen(Event::FromClient(Message::text(BITFINEX_AUTH)));
     stage.fresh(Fresh { now: NOW, nonce: Some(Nonce(1_616_492_376_594_000)), token: None });
     stage.happen(Event::FromUpstream(Message::text(BITFINEX_AUTH_ANSWER)));
+    stage
+}
+
+/// A hub of ProjectX with which both sides have shaken hands.
+pub(crate) fn projectx(desk: &Desk) -> Stage {
+    let mut stage = Stage::open(desk, "projectx", "user");
+    stage.happen(Event::FromUpstream(Message::text(PROJECTX_SHAKEN)));
+    stage.happen(Event::FromClient(Message::text(PROJECTX_HANDSHAKE)));
     stage
 }
 
