@@ -101,7 +101,7 @@ impl Plan {
             };
         }
         Self {
-            rounds: options.rounds.unwrap_or(5),
+            rounds: options.rounds.unwrap_or(3),
             warms_up: Duration::from_millis(200),
             lasts: Duration::from_millis(1300),
             settles: Duration::from_secs(1),
@@ -166,7 +166,7 @@ async fn take_turns(plan: &Plan, arena: &Arena<'_>, peers: &[peers::Peer], cases
             for contestant in &contestants {
                 step += 1;
                 let party = contestant.party;
-                if round < case.rounds_max() {
+                if round < case.rounds_max() && case.is_for(arena.threads, plan) {
                     eprintln!(
                         "[{:>3} %] round {} of {}: {}: {party}",
                         step * 100 / steps,

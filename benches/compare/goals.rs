@@ -37,20 +37,21 @@ const GOALS: &[Goal] = &[
 /// How far latency may miss: the relay that the goals were measured with had no policy to ask.
 const LATENCY_SLACK: f64 = 1.1;
 
-/// What the goals for this row come to, in words. Empty: there is none, or nobody to compare with.
+/// What the goals for this row come to, in words.
 pub(crate) fn verdicts(row: &Row) -> Vec<String> {
     let goals = GOALS.iter().filter(|goal| goal.0 == row.figure && row.load.starts_with(goal.1));
-    goals.filter_map(|goal| verdict(row, goal)).collect()
+    goals.map(|goal| verdict(row, goal)).collect()
 }
 
-fn verdict(row: &Row, Goal(figure, _, against, bound): &Goal) -> Option<String> {
+fn verdict(row: &Row, Goal(figure, _, against, bound): &Goal) -> String {
     let (reached, of) = match against {
-        Haproxy => (row.ratio(Party::Haproxy)?, " × HAProxy".to_owned()),
-        Nginx => (row.ratio(Party::Nginx)?, " × nginx".to_owned()),
-        Best => (row.ratio(row.best()?)?, format!(" × best ({})", row.best()?)),
-        Nobody => (row.of(Party::Countersign)?, String::new()),
+        Haproxy => (row.ratio(Party::Haproxy), " × HAProxy"),
+        Nginx => (row.ratio(Party::Nginx), " × nginx"),
+        Best => (row.best().and_then(|best| row.ratio(best)), " × best"),
+        Nobody => (row.of(Party::Countersign).map(|median| median.middle), ""),
     };
-    let reached = reached.middle;
+    let goal = format!("{} {bound}{of}", if figure.is_cost() { "≤" } else { "≥" });
+    let Some(reached) = reached else { return format!("{goal}: cannot be said") };
     let is_latency = matches!(figure, Figure::P50 | Figure::P99);
     let word = match figure.is_cost() {
         true if reached <= *bound => "met",
@@ -58,5 +59,5 @@ fn verdict(row: &Row, Goal(figure, _, against, bound): &Goal) -> Option<String> 
         false if reached >= *bound => "met",
         _ => "missed",
     };
-    Some(format!("{} {bound}{of}: {word}", if figure.is_cost() { "≤" } else { "≥" }))
+    format!("{goal}: {word}")
 }

@@ -112,10 +112,18 @@ impl Row {
         median(self.rounds(party).map(|(_, value)| value))
     }
 
-    /// Countersign's figure by another's of the same round, over all rounds.
-    pub(crate) fn ratio(&self, other: Party) -> Option<Median> {
+    /// Countersign's figure by another's of the same round, in the middle of all rounds.
+    ///
+    /// None also where that is no number to go by: noise was greater than what one of the two adds.
+    pub(crate) fn ratio(&self, other: Party) -> Option<f64> {
         let others: BTreeMap<usize, f64> = self.rounds(other).collect();
-        median(self.rounds(Party::Countersign).filter_map(|(round, value)| Some(value / others.get(&round)?)))
+        let ratio = |(round, value): (usize, f64)| {
+            let other = *others.get(&round)?;
+            // Who was faster than no proxy at all cannot be beaten in that round.
+            Some(if other > 0.0 { value / other } else { f64::INFINITY })
+        };
+        let middle = median(self.rounds(Party::Countersign).filter_map(ratio))?.middle;
+        (middle > 0.0 && middle.is_finite()).then_some(middle)
     }
 
     /// The peer that does best here.

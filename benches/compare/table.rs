@@ -8,7 +8,7 @@ use crate::rig::figures::Median;
 /// Shows a section: all that was measured with so many threads.
 pub(crate) fn print(ledger: &Ledger, threads: usize, peers: &[Peer]) {
     let versions: Vec<&str> = peers.iter().map(|peer| &peer.version[..]).collect();
-    println!("beside {}; medians, in brackets the least and the most", versions.join(", "));
+    println!("beside {}; medians of all rounds (least..most)", versions.join(", "));
     let mut title = None;
     for row in ledger.section(threads) {
         if title != Some(row.figure) {
@@ -21,7 +21,7 @@ pub(crate) fn print(ledger: &Ledger, threads: usize, peers: &[Peer]) {
 }
 
 fn head(figure: Figure) {
-    print!("\n{:<48}\n{:<24}", figure.title(), "");
+    print!("\n{}\n{:<24}", figure.title(), "");
     for party in Party::ALL {
         print!("{party:>24}");
     }
@@ -34,7 +34,7 @@ fn line(row: &Row) {
         print!("{:>24}", row.of(party).map_or_else(|| "-".to_owned(), |median| cell(&median)));
     }
     if row.figure.is_compared() {
-        let ratio = |party| Some(format!("{:.2}", row.ratio(party)?.middle));
+        let ratio = |party| Some(format!("{:.2}", row.ratio(party)?));
         let best = row.best().and_then(|best| Some(format!("{} ({best})", ratio(best)?)));
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         print!("{:>12}{:>18}", or_none(ratio(Party::Haproxy)), or_none(best));
@@ -49,5 +49,5 @@ fn cell(median: &Median) -> String {
     if least.total_cmp(most).is_eq() {
         return format!("{middle:.digits$}");
     }
-    format!("{middle:.digits$} ({least:.digits$}-{most:.digits$})")
+    format!("{middle:.digits$} ({least:.digits$}..{most:.digits$})")
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 pub(crate) mod caller;
+pub(crate) mod certificates;
 mod echo;
 mod feed;
 pub(crate) mod figures;

@@ -1,7 +1,7 @@
 //! The processes beside the load: this same program, told by its arguments to be something else, and proxies.
 
+use super::certificates;
 use super::usage::Usage;
-use countersign::certs::{self, Wanted};
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::UnixMillis;
 use countersign::identity::jwt::{JwtAlgorithm, JwtKey, JwtKeys, JwtSettings, Mint};
@@ -103,7 +103,7 @@ impl Exchange {
     /// `role`: what it does with its connections.
     pub(crate) fn start(role: &str) -> Self {
         let folder = Folder::new();
-        make_certificates(folder.path());
+        certificates::of_an_exchange(folder.path());
         let mut process = Process::start(role, |command| {
             command.arg(folder.path()).stdout(Stdio::piped());
         });
@@ -197,18 +197,12 @@ impl Proxy {
     }
 }
 
-/// An authority and a certificate for `localhost` from it, `ca.pem`, `server.pem` and `server.key`: ECDSA P-256.
-pub(crate) fn make_certificates(directory: &Path) {
-    let wanted = Wanted { directory: directory.to_owned(), names: Vec::new(), clients: Vec::new(), is_forced: false };
-    certs::ensure(&wanted, now()).expect("certificates are made in an empty folder");
-}
-
 fn listening_on(line: &str) -> Option<SocketAddr> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
     (event["message"] == "listening").then(|| event["address"].as_str()?.parse().ok())?
 }
 
-fn now() -> UnixMillis {
+pub(super) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     UnixMillis(u64::try_from(since.as_millis()).expect("it is before the year 500,000,000"))
 }

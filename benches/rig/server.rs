@@ -1,6 +1,7 @@
 //! A server over TLS that is not the proxy, and as cheap as it can be.
 
 use super::Offer;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::future::Future;
@@ -26,6 +27,11 @@ where
         .with_single_cert(chain, key)
         .expect("certificate and key were made together");
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if let Offer::OneOfEach = offer {
+        // As exchanges do: a ticket that is good for any number of connections. Otherwise each is good for one, and
+        // proxies that remember one session alone would rarely resume.
+        config.ticketer = Ticketer::new().expect("the library makes tickets");
+    }
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     println!("{}", listener.local_addr().expect("a bound socket has an address"));
