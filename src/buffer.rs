@@ -5,8 +5,11 @@
 
 use std::cell::RefCell;
 
-/// The room that is lent: four full TLS records. More is made when one message needs more.
+/// The least room that is lent: four full TLS records. More is made when one message needs more.
 const LENT_BYTES: usize = 64 * 1024;
+/// The largest room that is kept: the longest message of a client, with what is around it. Larger ones are for the first
+/// snapshot of a market, and not needed again.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes that are worth moving out of a lent room.
 const SETTLED_BYTES_MAX: usize = LENT_BYTES / 4;
 /// Buffers that a thread keeps. A poll uses three: one to read into, and one to write from for each leg.
@@ -69,7 +72,7 @@ impl Buffer {
         if needed <= self.room.len() {
             self.room.copy_within(bytes, 0);
         } else {
-            let mut room = if needed <= LENT_BYTES { lend() } else { vec![0; needed.next_power_of_two()] };
+            let mut room = lend(needed);
             room[..bytes.len()].copy_from_slice(&self.room[bytes]);
             give_back(std::mem::replace(&mut self.room, room));
         }
@@ -140,15 +143,20 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-fn lend() -> Vec<u8> {
+/// A room of at least this size.
+fn lend(needed: usize) -> Vec<u8> {
     // A thread that is ending has none left.
-    let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
-    kept.unwrap_or_else(|| vec![0; LENT_BYTES])
+    let kept = KEPT.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
+        let fitting = kept.iter().rposition(|room| room.len() >= needed)?;
+        Some(kept.swap_remove(fitting))
+    });
+    kept.ok().flatten().unwrap_or_else(|| vec![0; needed.next_power_of_two().max(LENT_BYTES)])
 }
 
-/// Keeps the room for the next that needs some, unless it has grown: that was for one large message.
+/// Keeps a room for the next that needs one.
 fn give_back(room: Vec<u8>) {
-    if room.len() == LENT_BYTES {
+    if (LENT_BYTES..=KEPT_BYTES_MAX).contains(&room.len()) {
         let _thread_is_ending = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
             if kept.len() < KEPT_MAX {
@@ -158,7 +166,6 @@ fn give_back(room: Vec<u8>) {
     }
 }
 
-/// How many buffers this thread keeps for whoever needs one next.
 #[cfg(test)]
 pub(crate) fn kept_count() -> usize {
     KEPT.with(|kept| kept.borrow().len())
@@ -198,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_grew_for_one_message_is_not_kept() {
+    fn a_room_for_one_very_long_message_is_not_kept() {
         let mut buffer = Buffer::new();
-        buffer.push(&vec![1; LENT_BYTES + 1]);
+        buffer.push(&vec![1; KEPT_BYTES_MAX + 1]);
         buffer.clear();
-        assert!(KEPT.with(|kept| kept.borrow().iter().all(|room| room.len() == LENT_BYTES)));
+        assert!(KEPT.with(|kept| kept.borrow().iter().all(|room| room.len() <= KEPT_BYTES_MAX)));
     }
 
     #[test]
