@@ -2,7 +2,7 @@
 
 use crate::ledger::Party;
 use crate::peers::Peer;
-use crate::rig::load::{Client, Way};
+use crate::rig::load::{self, Client, Way};
 use crate::rig::process::{Exchange, Folder, PATIENCE, Process, Proxy};
 use crate::rig::usage::Usage;
 use crate::rig::{Offer, trusting_with};
@@ -185,7 +185,9 @@ fn free_address() -> SocketAddr {
 
 /// One message there and back: it upgrades, and trusts the exchange.
 async fn prove(way: &Way) -> std::io::Result<()> {
-    let client = Client::open(way).await?;
-    crate::rig::load::once_each(&mut [client], 128).await;
-    Ok(())
+    let there_and_back = async {
+        let mut client = Client::open(way).await?;
+        client.round_trip(&load::message(128), 128).await
+    };
+    tokio::time::timeout(PATIENCE, there_and_back).await?
 }

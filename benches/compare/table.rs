@@ -8,7 +8,8 @@ use crate::rig::figures::Median;
 /// Shows a section: all that was measured with so many threads.
 pub(crate) fn print(ledger: &Ledger, threads: usize, peers: &[Peer]) {
     let versions: Vec<&str> = peers.iter().map(|peer| &peer.version[..]).collect();
-    println!("beside {}; medians of all rounds (least..most)", versions.join(", "));
+    let versions = if versions.is_empty() { "no peer".to_owned() } else { versions.join(", ") };
+    println!("beside {versions}; medians of all rounds (least..most)");
     let mut title = None;
     for row in ledger.section(threads) {
         if title != Some(row.figure) {

@@ -9,7 +9,7 @@ use countersign::identity::local::{LocalGrants, LocalKeyFor, LocalKeys};
 use countersign::names::{AccountName, ClientName};
 use countersign::secret::Secret;
 use countersign::venue;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 /// How long a process may take until it listens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long one with workers may take to end them.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A folder that goes when the benchmark ends.
 pub(crate) struct Folder(PathBuf);
@@ -52,12 +55,16 @@ pub(crate) struct Process(Child);
 impl Drop for Process {
     fn drop(&mut self) {
         let others = self.usage().descendants();
+        if !others.is_empty() {
+            // nginx's workers would outlive a master that is killed. Told to end, it ends them first.
+            let is_told = kill_process(Pid::from_child(&self.0), Signal::TERM).is_ok();
+            let began = Instant::now();
+            while is_told && !self.has_ended() && began.elapsed() < FAREWELL {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         drop(self.0.kill());
         drop(self.0.wait());
-        // nginx's workers outlive a master that was killed. After it, or it would start them again.
-        for other in others {
-            let _has_ended_by_itself = kill_process(other, Signal::KILL).is_err();
-        }
     }
 }
 
