@@ -7,10 +7,13 @@
 mod stage;
 
 use bytes::Bytes;
+use countersign::buffer::Buffer;
 use countersign::credential::{SecretFormat, Signer};
 use countersign::fresh::{Nonce, NonceUnit};
 use countersign::identity::jwt;
-use countersign::message::Message;
+use countersign::message::{Kind, Message};
+use countersign::relay::frame::{self, Mask, Opcode};
+use countersign::relay::inbox::{Inbox, Incoming, Peer};
 use countersign::secret::Secret;
 use countersign::session::{Action, Event};
 use countersign::supply::lane::NonceLane;
@@ -31,6 +34,8 @@ const FEW: u32 = 1000;
 const MANY: u32 = 3000;
 /// Between two looks at the clock.
 const BATCH: u32 = 512;
+
+const MASK: Mask = [0x37, 0xFA, 0x21, 0x3D];
 
 /// As Kraken's REST API takes an order.
 const KRAKEN_FORM: &str =
@@ -114,6 +119,9 @@ fn pieces() -> Vec<Piece> {
         judged("judge projectx subscription", projectx(&desk), PROJECTX_SUBSCRIBE, Some(PROJECTX_SUBSCRIBED)),
         read_json("read kraken order as JSON", KRAKEN_ORDER),
         read_json("read bitfinex order as JSON", BITFINEX_ORDER),
+        masked("mask 16 KiB"),
+        from_client("cut and unmask a client's frame of 128 B", 128),
+        from_exchange("cut a row of 64 frames of 128 B", 64, 128),
         read_call("read kraken call", &KRAKEN_CALL),
         sign_call("sign kraken call (HMAC-SHA512)", &KRAKEN_CALL),
         read_call("read bitfinex call", &BITFINEX_CALL),
@@ -136,6 +144,40 @@ fn judged(name: &'static str, mut stage: Stage, message: &str, answer: Option<&s
         }
     };
     Piece { name, run: Box::new(run) }
+}
+
+fn masked(name: &'static str) -> Piece {
+    let mut payload = vec![b'x'; 16 * 1024];
+    Piece { name, run: Box::new(move || frame::apply(black_box(MASK), black_box(&mut payload))) }
+}
+
+fn from_client(name: &'static str, length: usize) -> Piece {
+    let mut inbox = Inbox::new(Peer::Client, 256 * 1024);
+    let bytes = framed(1, length, Some(MASK));
+    let run = move || {
+        inbox.push(black_box(bytes.bytes()));
+        assert!(matches!(inbox.next(), Some(Incoming::Message(..))));
+    };
+    Piece { name, run: Box::new(run) }
+}
+
+fn from_exchange(name: &'static str, count: usize, length: usize) -> Piece {
+    let mut inbox = Inbox::new(Peer::Exchange, 256 * 1024);
+    let bytes = framed(count, length, None);
+    let run = move || {
+        inbox.push(black_box(bytes.bytes()));
+        let frames = inbox.frames(u64::MAX).expect("whole frames came");
+        assert_eq!(frames.messages, count as u64);
+        inbox.take(frames);
+    };
+    Piece { name, run: Box::new(run) }
+}
+
+/// So many frames of text.
+fn framed(count: usize, length: usize, mask: Option<Mask>) -> Buffer {
+    let mut bytes = Buffer::new();
+    (0..count).for_each(|_| frame::put(&mut bytes, Opcode::Data(Kind::Text), &vec![b'x'; length], mask));
+    bytes
 }
 
 fn read_json(name: &'static str, text: &'static str) -> Piece {

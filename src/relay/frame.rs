@@ -4,20 +4,20 @@ use crate::buffer::Buffer;
 use crate::message::Kind;
 
 /// The longest header: two bytes, eight of the length, four of the mask.
-pub(super) const HEADER_BYTES_MAX: usize = 14;
+pub const HEADER_BYTES_MAX: usize = 14;
 /// The longest payload of a control frame.
-pub(super) const CONTROL_BYTES_MAX: usize = 125;
+pub const CONTROL_BYTES_MAX: usize = 125;
 /// The code of a close without one.
-pub(super) const NO_CODE: u16 = 1005;
+pub const NO_CODE: u16 = 1005;
 /// The code for a peer that broke the protocol.
 const PROTOCOL_ERROR: u16 = 1002;
 
 /// The key that a client's payload is masked with.
-pub(super) type Mask = [u8; 4];
+pub type Mask = [u8; 4];
 
 /// How a leg broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub enum Broken {
     /// The connection ended without a close frame.
     Lost,
     /// The peer broke RFC 6455.
@@ -30,13 +30,16 @@ pub(super) enum Broken {
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub enum Opcode {
     /// The next part of a message.
     Continuation,
     /// A message, or its first part.
     Data(Kind),
+    /// The end of the conversation.
     Close,
+    /// A question whether the peer is there.
     Ping,
+    /// The answer to it.
     Pong,
 }
 
@@ -71,21 +74,23 @@ impl Opcode {
 
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// True for the last frame of a message.
-    pub(super) is_final: bool,
-    pub(super) opcode: Opcode,
-    pub(super) mask: Option<Mask>,
+    pub is_final: bool,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// What its payload is masked with.
+    pub mask: Option<Mask>,
     /// Bytes of the header itself.
-    pub(super) header_bytes: usize,
+    pub header_bytes: usize,
     /// Bytes that the peer says will follow.
-    pub(super) payload_bytes: u64,
+    pub payload_bytes: u64,
 }
 
 impl Header {
     /// Reads the header at the front of these bytes. `None`: it is not whole yet. An error: it is none, whatever
     /// follows.
-    pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Broken> {
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, Broken> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let opcode = Opcode::from_bits(first & 0x0F).ok_or(Broken::Protocol)?;
         let (is_final, has_reserved_bits) = (first & 0x80 != 0, first & 0x70 != 0);
@@ -116,7 +121,7 @@ impl Header {
 }
 
 /// Appends a whole frame.
-pub(super) fn put(out: &mut Buffer, opcode: Opcode, payload: &[u8], mask: Option<Mask>) {
+pub fn put(out: &mut Buffer, opcode: Opcode, payload: &[u8], mask: Option<Mask>) {
     let space = out.space(HEADER_BYTES_MAX + payload.len());
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
     space[0] = 0x80 | opcode.bits();
@@ -147,7 +152,7 @@ pub(super) fn put(out: &mut Buffer, opcode: Opcode, payload: &[u8], mask: Option
 }
 
 /// Masks a payload, or takes its mask off: the same in both directions.
-pub(super) fn apply(mask: Mask, payload: &mut [u8]) {
+pub fn apply(mask: Mask, payload: &mut [u8]) {
     // As many bytes at once as any processor's registers hold; the compiler makes vector instructions of it.
     const STRIDE: usize = 64;
     let key: [u8; STRIDE] = std::array::from_fn(|at| mask[at % 4]);
@@ -166,12 +171,12 @@ pub(super) fn apply(mask: Mask, payload: &mut [u8]) {
 ///
 /// It hides nothing: masks keep scripts in browsers from writing requests that some cache on the way takes for HTTP, and
 /// inside TLS there is none. So a system without random numbers is no reason to keep a cancel back.
-pub(super) fn fresh_mask() -> Mask {
+pub fn fresh_mask() -> Mask {
     getrandom::u32().unwrap_or_default().to_be_bytes()
 }
 
 /// The code of a close frame, which an unfit one loses to 1002. An error: it is no close frame.
-pub(super) fn close_code(payload: &[u8]) -> Result<u16, Broken> {
+pub fn close_code(payload: &[u8]) -> Result<u16, Broken> {
     match payload {
         [] => Ok(NO_CODE),
         [_] => Err(Broken::Protocol),
@@ -185,7 +190,7 @@ pub(super) fn close_code(payload: &[u8]) -> Result<u16, Broken> {
 }
 
 /// The payload of a close frame. A reason that would not fit is cut between characters.
-pub(super) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     let fits = |end: &usize| *end <= CONTROL_BYTES_MAX - 2 && reason.is_char_boundary(*end);
     let end = (0..=reason.len()).rev().find(fits).unwrap_or(0);
     let mut payload = code.to_be_bytes().to_vec();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// Who is at the other end of a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
+pub enum Peer {
     /// A client: it masks its frames, we do not.
     Client,
     /// An exchange: we mask.
@@ -18,7 +18,7 @@ pub(super) enum Peer {
 
 /// What came in on a leg.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub enum Incoming {
     /// A whole message, and the mask that it came with: that of its last frame.
     Message(Message, Option<Mask>),
     /// A ping.
@@ -27,22 +27,23 @@ pub(super) enum Incoming {
     Pong(usize),
     /// The peer closed, with this code (1005: none).
     Closed(u16),
+    /// What came is no WebSocket, or too much of one.
     Broken(Broken),
 }
 
 /// Whole messages of one frame each, which stand at the front of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frames {
+pub struct Frames {
     /// Their bytes, headers included.
-    pub(super) bytes: usize,
+    pub bytes: usize,
     /// How many they are.
-    pub(super) messages: u64,
+    pub messages: u64,
     /// The bytes of their payloads.
-    pub(super) payload_bytes: usize,
+    pub payload_bytes: usize,
 }
 
 /// Bytes that came from one peer.
-pub(super) struct Inbox {
+pub struct Inbox {
     peer: Peer,
     message_bytes_max: usize,
     bytes: Buffer,
@@ -60,33 +61,34 @@ struct Whole {
 }
 
 impl Inbox {
-    pub(super) const fn new(peer: Peer, message_bytes_max: usize) -> Self {
+    /// An empty inbox for what this peer sends, with a limit for whole messages.
+    pub const fn new(peer: Peer, message_bytes_max: usize) -> Self {
         Self { peer, message_bytes_max, bytes: Buffer::new(), parts: None, bytes_taken: 0 }
     }
 
     /// More bytes came.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.push(bytes);
     }
 
     /// The bytes that came and were taken, and those that were not.
-    pub(super) fn bytes_read(&self) -> u64 {
+    pub fn bytes_read(&self) -> u64 {
         self.bytes_taken + self.bytes.len() as u64
     }
 
     /// The bytes of whole frames that were taken.
-    pub(super) fn bytes_taken(&self) -> u64 {
+    pub fn bytes_taken(&self) -> u64 {
         self.bytes_taken
     }
 
     /// Lets go of a thread's buffer that the beginning of a frame would occupy for as long as the rest takes.
-    pub(super) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.bytes.settle();
     }
 
     /// The frames at the front that are whole messages and nothing else, at most so many: what may pass as it came, if
     /// nobody reads it.
-    pub(super) fn frames(&self, messages_max: u64) -> Option<Frames> {
+    pub fn frames(&self, messages_max: u64) -> Option<Frames> {
         let mut found = Frames { bytes: 0, messages: 0, payload_bytes: 0 };
         let bytes = self.bytes.bytes();
         // Whatever does not belong ends the row, and is looked at when it stands at the front.
@@ -105,17 +107,17 @@ impl Inbox {
     }
 
     /// The bytes of these frames.
-    pub(super) fn bytes_of(&self, frames: Frames) -> &[u8] {
+    pub fn bytes_of(&self, frames: Frames) -> &[u8] {
         &self.bytes.bytes()[..frames.bytes]
     }
 
     /// Takes these frames off.
-    pub(super) fn take(&mut self, frames: Frames) {
+    pub fn take(&mut self, frames: Frames) {
         self.consume(frames.bytes);
     }
 
     /// Takes the next thing off that is whole. `None`: more bytes have to come.
-    pub(super) fn next(&mut self) -> Option<Incoming> {
+    pub fn next(&mut self) -> Option<Incoming> {
         loop {
             match self.step() {
                 Ok(Step::Took(incoming)) => return Some(incoming),

@@ -6,9 +6,9 @@
 
 mod act;
 mod farewell;
-mod frame;
+pub mod frame;
 mod house;
-mod inbox;
+pub mod inbox;
 mod journal;
 mod leg;
 mod news;
@@ -80,6 +80,7 @@ pub async fn run(house: Arc<House>, session: Session, client: ClientSocket, dial
         sleep: Box::pin(tokio::time::sleep(limits.ping_interval)),
         news: News::new(house.policy.clone(), house.draining.clone()),
         is_upstream_next: false,
+        now: Instant::now(),
         journal: Journal::new(peer),
         end: None,
         house,
@@ -123,6 +124,8 @@ struct Relay {
     news: News,
     /// Whose turn it is to be served first: neither direction can starve the other.
     is_upstream_next: bool,
+    /// The time of this round.
+    now: Instant,
     journal: Journal,
     end: Option<End>,
 }
@@ -140,20 +143,19 @@ impl Relay {
     /// Round after round: what has come is moved, what is ready to go is written, and the sockets are read once more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            // Once for all that happens in a round: to ask the clock costs as much as to judge a frame.
+            self.now = Instant::now();
             // Between batches, so that a flood keeps neither news nor time from passing.
             match self.news.poll(cx) {
                 Poll::Ready(Change::Policy(policy)) => self.step(Event::PolicyChanged(policy)),
                 Poll::Ready(Change::Draining) => self.end = Some(End::Draining),
                 Poll::Pending => {}
             }
-            if Instant::now() >= self.sleep.deadline().into_std() {
+            if self.now >= self.sleep.deadline().into_std() {
                 self.on_time();
+                self.set_alarm();
             }
-            if !self.jobs.is_empty()
-                && let Poll::Ready(Some(done)) = self.jobs.poll_next_unpin(cx)
-            {
-                self.on_done(done);
-            }
+            self.poll_jobs(cx);
             self.move_what_came();
             if let Some(end) = self.end {
                 return Poll::Ready(end);
@@ -163,7 +165,6 @@ impl Relay {
             // Whoever was not taken from for want of room has no other way to wake us.
             let has_room_again = self.have_room() != had_room;
             let has_more = self.fill(cx);
-            self.set_alarm();
             if !has_more && !has_room_again && self.end.is_none() && self.poll_outside(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -172,16 +173,23 @@ impl Relay {
 
     /// What is waited for beside the two sockets. Ready: another round is due.
     fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.set_alarm();
         if self.sleep.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        match self.jobs.poll_next_unpin(cx) {
-            Poll::Ready(Some(done)) => {
-                self.on_done(done);
-                Poll::Ready(())
-            }
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        // What was begun in this round has not been asked yet, and could not wake us.
+        if self.poll_jobs(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// True: a job was done.
+    fn poll_jobs(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.jobs.is_empty()
+            && let Poll::Ready(Some(done)) = self.jobs.poll_next_unpin(cx)
+        {
+            self.on_done(done);
+            return true;
         }
+        false
     }
 
     /// Takes everything that is whole off both inboxes, by turns.
@@ -212,7 +220,7 @@ impl Relay {
             && let Poll::Ready(filled) = upstream.poll_fill(cx)
         {
             has_more = true;
-            self.upstream_pulse.on_sign_of_life(Instant::now());
+            self.upstream_pulse.on_sign_of_life(self.now);
             if let Err(broken) = filled {
                 self.end = self.end.or(Some(upstream_end(broken)));
             }
@@ -265,7 +273,7 @@ impl Relay {
         match incoming {
             Incoming::Message(message, mask) => {
                 self.journal.client_sent(message.len());
-                self.client_pulse.on_message(self.client.bytes_taken(), Instant::now());
+                self.client_pulse.on_message(self.client.bytes_taken(), self.now);
                 if self.session.reads_client() {
                     self.judge(message, mask);
                 } else {
@@ -274,7 +282,7 @@ impl Relay {
                 }
             }
             Incoming::Ping(payload) => {
-                if !self.client_pulse.on_ping(payload.len(), Instant::now()) {
+                if !self.client_pulse.on_ping(payload.len(), self.now) {
                     self.end = Some(End::PingFlood);
                 }
             }
@@ -342,7 +350,7 @@ impl Relay {
     }
 
     fn on_time(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         let is_client_full = self.client.outbox_bytes() >= self.house.limits.outbox_bytes_max;
         match self.client_pulse.on_time(now, is_client_full, self.client.bytes_read()) {
             Ok(true) => self.client.ping(),
@@ -367,7 +375,7 @@ impl Relay {
 
     /// Sets the alarm to the first moment at which time alone makes something happen.
     fn set_alarm(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         let is_client_full = self.client.outbox_bytes() >= self.house.limits.outbox_bytes_max;
         let mut at = self.client_pulse.next(now, is_client_full);
         if let Some(upstream) = &self.upstream {
