@@ -18,7 +18,7 @@
 //! 6. [`supply`]: what must be fresh? Clock, nonce lane, token: one [account](supply::account) task per key.
 //! 7. [`upstream`]: open the exchange's socket or send it one request, which needs a `&Permit`.
 //! 8. [`session`]: what happens next on a socket? `Event -> Actions`, pure; here a message's rights are checked.
-//! 9. [`relay`]: move messages between the two legs of a session; do its actions.
+//! 9. [`relay`]: move frames between the two legs of a session; do its actions.
 //!
 //! A REST request takes the same way without the last two:
 //!

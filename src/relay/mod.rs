@@ -1,8 +1,15 @@
-//! Moves messages between the two legs of a session, and does the session's actions.
+//! Moves frames between the two legs of a session, and does the session's actions.
+//!
+//! ```text
+//! from the exchange   whole frames in a row pass as the bytes that came, unless the session watches for something in
+//!                     them: then message by message, and what is watched for is given to the session
+//! from the client     message by message, each given to the session, which judges it; what the session sends on leaves
+//!                     with the mask that it came with
+//! ```
 //!
 //! One task per session, and no write that is waited for: both legs are polled in one loop, each with an outbox
 //! of its own, so that a client that reads slowly can still send its cancel, and a slow exchange delays nothing
-//! that comes from it.
+//! that comes from it. A frame is sent on once it is whole, so that the two legs can be closed properly at any time.
 
 mod act;
 mod farewell;
