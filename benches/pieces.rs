@@ -156,7 +156,7 @@ fn from_client(name: &'static str, length: usize) -> Piece {
     let bytes = framed(1, length, Some(MASK));
     let run = move || {
         inbox.push(black_box(bytes.bytes()));
-        assert!(matches!(inbox.next(), Some(Incoming::Message(..))));
+        assert!(matches!(inbox.take_next(), Some(Incoming::Message(..))));
     };
     Piece { name, run: Box::new(run) }
 }

@@ -5,14 +5,16 @@
 
 use std::cell::RefCell;
 
-/// The least room that is lent: four full TLS records. More is made when one message needs more.
-const LENT_BYTES: usize = 64 * 1024;
+/// The least room that is lent: four full TLS records, with what is around them. More is made when one message needs
+/// more.
+const LENT_BYTES: usize = 4 * (16 * 1024 + 256 + 5);
 /// The largest room that is kept: the longest message of a client, with what is around it. Larger ones are for the first
 /// snapshot of a market, and not needed again.
 const KEPT_BYTES_MAX: usize = 512 * 1024;
-/// Bytes that are worth moving out of a lent room.
-const SETTLED_BYTES_MAX: usize = LENT_BYTES / 4;
-/// Buffers that a thread keeps. A poll uses three: one to read into, and one to write from for each leg.
+/// Bytes that fill no more than this part of a lent room are worth moving out of it.
+const SETTLED_PART: usize = 4;
+/// Buffers that a thread keeps. A session that is moving uses up to seven: one to read into, and for each leg one of what
+/// came, what waits and what is encrypted.
 const KEPT_MAX: usize = 8;
 
 thread_local! {
@@ -80,7 +82,7 @@ impl Buffer {
 
     /// Lets go of the thread's room, for bytes that will wait: they get one of their own size.
     pub fn settle(&mut self) {
-        if !self.is_empty() && self.len() <= SETTLED_BYTES_MAX && self.room.len() >= LENT_BYTES {
+        if !self.is_empty() && self.len() <= self.room.len() / SETTLED_PART && self.room.len() >= LENT_BYTES {
             let own = self.bytes().to_vec();
             (self.start, self.end) = (0, own.len());
             give_back(std::mem::replace(&mut self.room, own));
@@ -148,8 +150,9 @@ fn lend(needed: usize) -> Vec<u8> {
     // A thread that is ending has none left.
     let kept = KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        let fitting = kept.iter().rposition(|room| room.len() >= needed)?;
-        Some(kept.swap_remove(fitting))
+        let fitting = kept.iter().enumerate().filter(|(_, room)| room.len() >= needed);
+        let (smallest, _) = fitting.min_by_key(|(_, room)| room.len())?;
+        Some(kept.swap_remove(smallest))
     });
     kept.ok().flatten().unwrap_or_else(|| vec![0; needed.next_power_of_two().max(LENT_BYTES)])
 }

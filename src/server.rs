@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use threads::{Carried, Seat};
+use threads::{Carried, Seat, Seats};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -27,11 +27,6 @@ const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// How long a client's TCP may be silent before the kernel asks whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// Bytes that the kernel may hold of a socket without having sent them. It would take 4 MiB otherwise: minutes of stale
-/// data for a client that reads slowly, in front of the close that tells it so.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// The times and sizes of the listeners.
 #[derive(Debug, Clone)]
@@ -98,7 +93,7 @@ pub async fn serve(
         arrivals,
         draining,
         tls_handshake: limits.tls_handshake,
-        threads,
+        seats: threads.seats(),
     });
     let accepting = TaskTracker::new();
     for listener in listeners {
@@ -108,12 +103,14 @@ pub async fn serve(
     accepting.wait().await;
     hall.connections.close();
     hall.door.sessions.close();
-    // One after the other: a connection that is being answered may still become a session.
+    // One after the other: a connection that is being answered may still become a session. The threads live until then.
     let emptied = async {
         hall.connections.wait().await;
         hall.door.sessions.wait().await;
     };
-    tokio::time::timeout(drain_timeout, emptied).await.is_ok()
+    let has_emptied = tokio::time::timeout(drain_timeout, emptied).await.is_ok();
+    drop(threads);
+    has_emptied
 }
 
 /// What the listeners share.
@@ -125,7 +122,7 @@ struct Hall {
     arrivals: Arrivals,
     draining: watch::Receiver<bool>,
     tls_handshake: Duration,
-    threads: Threads,
+    seats: Arc<Seats>,
 }
 
 /// What a connection holds for as long as it, or its session, lives.
@@ -157,7 +154,7 @@ async fn accept(hall: Arc<Hall>, listener: Listener) {
             warn!(%peer, reason = "connection_limit", "connection refused");
             continue;
         };
-        let seat = hall.threads.take_seat();
+        let seat = hall.seats.take();
         let runtime = seat.runtime().clone();
         let carried = match tune(&socket).and_then(|()| seat.carry(socket)) {
             Ok(carried) => carried,
@@ -215,10 +212,6 @@ impl Hall {
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
-    // A frame is written whole; to wait for more of it would wait for nothing.
-    socket.set_nodelay(true)?;
-    let below = SockRef::from(socket);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    below.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    below.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+    tls::tune(socket)?;
+    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }

@@ -138,3 +138,27 @@ async fn sessions_on_several_threads_share_one_lane_and_one_way_out() {
     assert!(house.running.stop().await, "the sessions of other threads did not end");
     assert_eq!(bots[1].closed().await.0, 1001);
 }
+
+#[tokio::test]
+async fn a_session_that_is_quiet_hears_of_every_reload() {
+    // Nothing else wakes it.
+    let house = House::with("[limits]\nping_interval = \"1h\"\npong_timeout = \"1h\"\nmessage_idle = \"1h\"").await;
+    let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
+    let file = house.folder.path().join("proxy.toml");
+    let regrant = |toml: &str| {
+        std::fs::write(&file, toml).unwrap();
+        house.running.regrant(&countersign::cli::assemble::read(Some(&file), &[]).unwrap()).unwrap();
+    };
+    let toml = std::fs::read_to_string(&file).unwrap();
+    for _ in 0..2 {
+        regrant(&toml);
+        bot.say(r#"{"method":"ping","req_id":1}"#).await;
+        bot.json_where(|it| it["req_id"] == 1).await;
+        regrant(&toml);
+        // Until the session has heard of it, and sleeps again.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    regrant(&toml.replace("client = \"jwt:bot-a\"", "client = \"jwt:bot-z\""));
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(8), bot.closed()).await;
+    assert_eq!(ended.expect("nobody told the session"), (1008, "grant_removed".to_owned()));
+}

@@ -466,6 +466,28 @@ async fn a_client_that_does_not_read_can_still_cancel_and_is_then_dropped() {
     canary.assert_unaffected().await;
 }
 
+#[tokio::test]
+async fn an_exchange_s_close_is_not_read_before_what_it_sent_last() {
+    const COUNT: usize = 600;
+    let house =
+        House::with("[limits]\noutbox_bytes_max = 65536\nclose_timeout = \"20s\"\noutbox_stall = \"60s\"").await;
+    let mut bot = house.logged_in("/kraken/v2", "bot-a").await;
+    let mut sent = Vec::new();
+    for number in 0..COUNT {
+        let text = format!(r#"{{"channel":"book","number":{number},"data":"{}"}}"#, "x".repeat(16 * 1024));
+        sent.extend([FIN | TEXT, 126]);
+        sent.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        sent.extend(text.as_bytes());
+    }
+    sent.extend([FIN | CLOSE, 2, 0x0F, 0xA8]);
+    house.kraken_exchange().faults().act(SocketAction::Raw(Bytes::from(sent)));
+    until_nothing_moves(house.kraken()).await;
+    for number in 0..COUNT {
+        bot.json_where(|it| it["number"] == number).await;
+    }
+    assert_eq!(bot.closed().await, (4008, "upstream_closed".to_owned()));
+}
+
 /// Waits until a flood that has begun comes to a halt, because nobody takes it.
 async fn until_nothing_moves(record: &Record) {
     const HARDLY_ANYTHING: u64 = 32 * 1024;

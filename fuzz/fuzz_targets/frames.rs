@@ -17,7 +17,7 @@ fn read(peer: Peer, pieces: &[&[u8]]) -> Vec<String> {
     for piece in pieces {
         inbox.push(piece);
         came += piece.len() as u64;
-        while let Some(incoming) = inbox.next() {
+        while let Some(incoming) = inbox.take_next() {
             assert!(inbox.bytes_taken() <= came && inbox.bytes_read() == came);
             let is_end = matches!(incoming, Incoming::Closed(_) | Incoming::Broken(_));
             read.push(match incoming {

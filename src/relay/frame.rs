@@ -120,6 +120,18 @@ impl Header {
     }
 }
 
+impl Header {
+    /// True if the length is written in as few bytes as it needs, as RFC 6455 (5.2) wants it.
+    pub fn is_shortest(&self) -> bool {
+        let length_bytes = self.header_bytes - 2 - if self.mask.is_some() { 4 } else { 0 };
+        match length_bytes {
+            0 => true,
+            2 => self.payload_bytes >= 126,
+            _ => self.payload_bytes > u64::from(u16::MAX),
+        }
+    }
+}
+
 /// Appends a whole frame.
 pub fn put(out: &mut Buffer, opcode: Opcode, payload: &[u8], mask: Option<Mask>) {
     let space = out.space(HEADER_BYTES_MAX + payload.len());

@@ -1,6 +1,8 @@
 //! What has come on a leg and is not taken yet: frames cut out of bytes, messages put together of frames. Pure.
 //!
 //! Frames that nobody has to read stay bytes: [`Inbox::frames`] tells how many at the front may pass as they are.
+//!
+//! Public, as [`super::frame`] is, for the fuzz target and the benchmarks.
 
 use super::frame::{self, Broken, Header, Mask, Opcode};
 use crate::buffer::Buffer;
@@ -117,7 +119,7 @@ impl Inbox {
     }
 
     /// Takes the next thing off that is whole. `None`: more bytes have to come.
-    pub fn next(&mut self) -> Option<Incoming> {
+    pub fn take_next(&mut self) -> Option<Incoming> {
         loop {
             match self.step() {
                 Ok(Step::Took(incoming)) => return Some(incoming),
@@ -190,7 +192,8 @@ impl Inbox {
     fn whole(&self, bytes: &[u8]) -> Result<Option<Whole>, Broken> {
         let Some(header) = self.header(bytes)? else { return Ok(None) };
         let payload_bytes = self.payload_bytes(&header)?;
-        let is_whole = header.is_final && bytes.len() >= header.header_bytes + payload_bytes;
+        // One whose length is written longer than it has to be is written anew: its reader may be strict.
+        let is_whole = header.is_final && header.is_shortest() && bytes.len() >= header.header_bytes + payload_bytes;
         Ok(match header.opcode {
             Opcode::Data(kind) if is_whole => Some(Whole { kind, header, payload_bytes }),
             _ => None,

@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Encrypted bytes that may wait for the socket. More would wait where a close could no longer take their place.
+/// Bytes that may wait for the socket encrypted. More would wait where a close could no longer take their place.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
 
 /// A WebSocket and what waits to be written to it.
@@ -84,11 +84,11 @@ impl Leg {
     }
 
     /// The next thing that came. `None`: more has to be read.
-    pub(super) fn next(&mut self) -> Option<Incoming> {
+    pub(super) fn take_next(&mut self) -> Option<Incoming> {
         if self.is_closed_by_peer || self.is_unreadable {
             return None;
         }
-        let incoming = self.inbox.next()?;
+        let incoming = self.inbox.take_next()?;
         match &incoming {
             Incoming::Ping(payload) => self.pong = Some(payload.clone()),
             Incoming::Closed(code) => self.answer_close(*code),
@@ -119,10 +119,9 @@ impl Leg {
         if self.is_closed_by_peer {
             return;
         }
-        let can_go_at_once = self.outbox.is_empty() && self.stream.sealed_bytes() < SEALED_BYTES_MAX;
+        let can_go_at_once = self.outbox.is_empty() && self.stream.sealed_bytes() + frames.len() <= SEALED_BYTES_MAX;
         // A connection that cannot encrypt any more says so when it is written next.
-        let is_gone = can_go_at_once && self.stream.seal(frames).is_ok();
-        if !is_gone {
+        if !can_go_at_once || self.stream.seal(frames).is_err() {
             self.outbox.push(frames);
         }
     }
@@ -143,6 +142,8 @@ impl Leg {
         if drop_waiting {
             self.drop_waiting();
         }
+        // Behind a close nothing may stand.
+        self.pong = None;
         self.put(Opcode::Close, &frame::close_payload(code, reason), None);
     }
 
@@ -190,8 +191,9 @@ impl Leg {
 
     /// Encrypts what the socket may take soon.
     fn seal(&mut self) -> std::io::Result<()> {
-        while !self.outbox.is_empty() && self.stream.sealed_bytes() < SEALED_BYTES_MAX {
-            let count = self.outbox.len().min(SEALED_BYTES_MAX);
+        // Not by handfuls, each of which would be a record.
+        while !self.outbox.is_empty() && self.stream.sealed_bytes() <= SEALED_BYTES_MAX / 2 {
+            let count = self.outbox.len().min(SEALED_BYTES_MAX - self.stream.sealed_bytes());
             // Where the frame ends that the last of these bytes belongs to.
             while self.begun < count {
                 self.begun += frame_bytes(&self.outbox.bytes()[self.begun..]);
@@ -210,7 +212,7 @@ impl Leg {
             return;
         }
         while await_peer && !self.is_closed_by_peer && !self.is_unreadable {
-            if self.next().is_none() && poll_fn(|cx| self.poll_fill(cx)).await.is_err() {
+            if self.take_next().is_none() && poll_fn(|cx| self.poll_fill(cx)).await.is_err() {
                 break;
             }
         }

@@ -153,16 +153,21 @@ impl Relay {
             // Once for all that happens in a round: to ask the clock costs as much as to judge a frame.
             self.now = Instant::now();
             // Between batches, so that a flood keeps neither news nor time from passing.
-            match self.news.poll(cx) {
-                Poll::Ready(Change::Policy(policy)) => self.step(Event::PolicyChanged(policy)),
-                Poll::Ready(Change::Draining) => self.end = Some(End::Draining),
-                Poll::Pending => {}
+            while self.end.is_none()
+                && let Poll::Ready(change) = self.news.poll(cx)
+            {
+                match change {
+                    Change::Policy(policy) => self.step(Event::PolicyChanged(policy)),
+                    Change::Draining => self.end = Some(End::Draining),
+                }
             }
-            if self.now >= self.sleep.deadline().into_std() {
+            if self.end.is_none() && self.now >= self.sleep.deadline().into_std() {
                 self.on_time();
                 self.set_alarm();
             }
-            self.poll_jobs(cx);
+            if self.end.is_none() {
+                self.poll_jobs(cx);
+            }
             self.move_what_came();
             if let Some(end) = self.end {
                 return Poll::Ready(end);
@@ -171,7 +176,8 @@ impl Relay {
             self.write(cx);
             // Whoever was not taken from for want of room has no other way to wake us.
             let has_room_again = self.have_room() != had_room;
-            let has_more = self.fill(cx);
+            self.note_room();
+            let has_more = self.fill(cx, had_room);
             if !has_more && !has_room_again && self.end.is_none() && self.poll_outside(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -219,15 +225,25 @@ impl Relay {
         }
     }
 
-    /// Reads each socket once, where what it sends could be moved on. True: something came.
-    fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+    /// A peer that takes something now and then is slow, but not stalled.
+    fn note_room(&mut self) {
         let (client_has_room, upstream_has_room) = self.have_room();
+        if client_has_room {
+            self.client_pulse.on_room();
+        }
+        if upstream_has_room {
+            self.upstream_pulse.on_room();
+        }
+    }
+
+    /// Reads each socket once, if there was room for all that it sent before: then nothing whole is left of that, and an
+    /// end that is read now came behind everything. True: something came.
+    fn fill(&mut self, cx: &mut Context<'_>, (client_has_room, upstream_has_room): (bool, bool)) -> bool {
         let mut has_more = false;
         if let Some(upstream) = self.upstream.as_mut().filter(|_| client_has_room)
             && let Poll::Ready(filled) = upstream.poll_fill(cx)
         {
             has_more = true;
-            self.upstream_pulse.on_sign_of_life(self.now);
             if let Err(broken) = filled {
                 self.end = self.end.or(Some(upstream_end(broken)));
             }
@@ -272,7 +288,7 @@ impl Relay {
                 return true;
             }
         }
-        let next = if self.reads_client() { self.client.next() } else { None };
+        let next = if self.reads_client() { self.client.take_next() } else { None };
         next.map(|incoming| self.on_client(incoming)).is_some()
     }
 
@@ -323,6 +339,7 @@ impl Relay {
             let messages_max = if self.watched_bytes > 0 { 1 } else { u64::MAX };
             if let Some(frames) = upstream.frames(messages_max) {
                 if !self.session.watches(upstream.bytes_of(frames)) {
+                    self.upstream_pulse.on_sign_of_life(self.now);
                     upstream.pass(frames, &mut self.client);
                     self.watched_bytes = self.watched_bytes.saturating_sub(frames.bytes);
                     self.journal.client_was_sent(frames.messages, frames.payload_bytes);
@@ -332,9 +349,11 @@ impl Relay {
             }
         }
         let before = upstream.bytes_taken();
-        let Some(incoming) = upstream.next() else { return false };
+        let Some(incoming) = upstream.take_next() else { return false };
         let taken = usize::try_from(upstream.bytes_taken() - before).unwrap_or(usize::MAX);
         self.watched_bytes = self.watched_bytes.saturating_sub(taken);
+        // Bytes alone are none: an exchange that stops inside a frame is lost.
+        self.upstream_pulse.on_sign_of_life(self.now);
         self.on_upstream(incoming);
         true
     }
@@ -362,7 +381,7 @@ impl Relay {
         match self.client_pulse.on_time(now, is_client_full, self.client.bytes_read()) {
             Ok(true) => self.client.ping(),
             Ok(false) => {}
-            Err(end) => self.end = Some(end),
+            Err(end) => return self.end = Some(end),
         }
         if let Some(upstream) = &mut self.upstream {
             let is_full = upstream.outbox_bytes() >= self.house.limits.outbox_bytes_max;
@@ -371,7 +390,7 @@ impl Relay {
             match self.upstream_pulse.on_time(now, is_full, is_read) {
                 Ok(true) => upstream.ping(),
                 Ok(false) => {}
-                Err(end) => self.end = Some(end),
+                Err(end) => return self.end = Some(end),
             }
         }
         let wall = self.house.clock.now();

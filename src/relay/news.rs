@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::watch;
+use tokio::task::coop;
 
 /// A change from outside.
 pub(super) enum Change {
@@ -29,26 +30,23 @@ impl News {
         Self { policy, draining, changes, waker: None }
     }
 
-    /// Asked before every batch of frames. To wait for a change takes a lock that all sessions share, so that is done
-    /// once, and until there is one two counters are compared.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Change> {
+    /// The next change. To be asked until there is none, or the one after it wakes nobody.
+    ///
+    /// To wait for a change takes a lock that all sessions share. That is done once, and until there is one two counters
+    /// are compared.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
         let is_waiting = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        let has_changed = |outcome: Result<bool, _>| outcome.unwrap_or(true);
-        if is_waiting && !has_changed(self.policy.has_changed()) && !has_changed(self.draining.has_changed()) {
+        // An error is that nobody is left to change it.
+        let is_old = |seen: Result<bool, _>| seen.is_ok_and(|is_new| !is_new);
+        if is_waiting && is_old(self.policy.has_changed()) && is_old(self.draining.has_changed()) {
             return Poll::Pending;
         }
-        let mut waiting = Context::from_waker(cx.waker());
-        match self.changes.as_mut().poll_next(&mut waiting) {
-            Poll::Ready(change) => {
-                self.waker = None;
-                self.policy.mark_unchanged();
-                Poll::Ready(change.unwrap_or(Change::Draining))
-            }
-            Poll::Pending => {
-                self.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        let next = self.changes.as_mut().poll_next(cx);
+        self.policy.mark_unchanged();
+        // Where the task has used its turn up, tokio has not looked, and will not wake it for what it did not see.
+        let is_waiting = next.is_pending() && coop::has_budget_remaining();
+        self.waker = is_waiting.then(|| cx.waker().clone());
+        next.map(|change| change.unwrap_or(Change::Draining))
     }
 }
 

@@ -75,10 +75,15 @@ impl ClientPulse {
         self.bytes_of_whole += (CONTROL_HEADER + payload_bytes) as u64;
     }
 
+    /// There is room in its outbox.
+    pub(super) fn on_room(&mut self) {
+        self.full_since = None;
+    }
+
     /// The first moment at which [`ClientPulse::on_time`] can say something. Starts the clock of a full outbox.
     pub(super) fn next(&mut self, now: Instant, is_full: bool) -> Instant {
         let mut at = self.next_ping.min((self.message_since + self.message_idle).max(now + Duration::from_millis(1)));
-        if let Some(since) = self.unanswered_since.filter(|_| self.has_answered) {
+        if let Some(since) = self.unanswered_since.filter(|_| self.has_answered && !is_full) {
             at = at.min(since + self.pong_timeout);
         }
         self.full_since = if is_full { self.full_since.or(Some(now)) } else { None };
@@ -137,6 +142,11 @@ impl UpstreamPulse {
     /// Anything came.
     pub(super) fn on_sign_of_life(&mut self, now: Instant) {
         self.alive_at = now;
+    }
+
+    /// There is room in its outbox.
+    pub(super) fn on_room(&mut self) {
+        self.full_since = None;
     }
 
     /// The first moment at which [`UpstreamPulse::on_time`] can say something.
@@ -208,6 +218,27 @@ mod tests {
         pulse.next(start + seconds(5), true);
         assert_eq!(pulse.on_time(start + seconds(9), true, 0), Ok(false));
         assert_eq!(pulse.on_time(start + seconds(10), true, 0), Err(End::SlowConsumer));
+    }
+
+    #[test]
+    fn an_outbox_that_is_full_at_every_look_and_drains_between_is_not_stalled() {
+        let (mut pulse, start) = client();
+        for second in 0..20 {
+            pulse.next(start + seconds(second), true);
+            assert!(pulse.on_time(start + seconds(second), true, 0).is_ok(), "{second}");
+            pulse.on_room();
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_due_behind_a_full_outbox_is_not_waited_for_in_the_past() {
+        let (mut pulse, start) = client();
+        assert_eq!(pulse.on_time(start + seconds(10), false, 0), Ok(true));
+        pulse.on_pong(0);
+        assert_eq!(pulse.on_time(start + seconds(20), false, 6), Ok(true));
+        let later = start + seconds(41);
+        assert_eq!(pulse.on_time(later, true, 6), Ok(false));
+        assert!(pulse.next(later, true) > later, "the alarm would ring for ever");
     }
 
     #[test]

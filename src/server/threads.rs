@@ -15,9 +15,12 @@ use tokio::sync::oneshot;
 /// The threads, the one that accepts among them. Those that it started end when this is dropped, with whatever still
 /// runs on them.
 pub struct Threads {
-    places: Vec<Place>,
-    _ends: Vec<oneshot::Sender<()>>,
+    seats: Arc<Seats>,
+    ends: Vec<oneshot::Sender<()>>,
 }
+
+/// Where connections may live. Holding this keeps no thread alive.
+pub(super) struct Seats(Vec<Place>);
 
 struct Place {
     runtime: Handle,
@@ -31,7 +34,7 @@ impl Threads {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn here() -> Self {
-        Self { places: vec![Place { runtime: Handle::current(), load: Arc::default() }], _ends: Vec::new() }
+        Self { seats: Arc::new(Seats(vec![Place::on(Handle::current())])), ends: Vec::new() }
     }
 
     /// The runtime that this is called in, and as many threads beside it as make `count`.
@@ -39,26 +42,48 @@ impl Threads {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(count: usize) -> io::Result<Self> {
-        let mut threads = Self::here();
+        let (mut places, mut ends) = (vec![Place::on(Handle::current())], Vec::new());
         for number in 1..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (end, ended) = oneshot::channel::<()>();
-            threads.places.push(Place { runtime: runtime.handle().clone(), load: Arc::default() });
-            threads._ends.push(end);
+            places.push(Place::on(runtime.handle().clone()));
+            ends.push(end);
             std::thread::Builder::new().name(format!("sessions-{number}")).spawn(move || {
-                // An error is the sender's end, which is what is waited for.
+                // An error is that nobody can end it any more: an end as well.
                 let _ = runtime.block_on(ended);
                 runtime.shutdown_background();
             })?;
         }
-        Ok(threads)
+        Ok(Self { seats: Arc::new(Seats(places)), ends })
     }
 
+    /// Where their connections may live.
+    pub(super) fn seats(&self) -> Arc<Seats> {
+        Arc::clone(&self.seats)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for end in self.ends.drain(..) {
+            // A thread that is gone needs no word.
+            let _ = end.send(());
+        }
+    }
+}
+
+impl Place {
+    fn on(runtime: Handle) -> Self {
+        Self { runtime, load: Arc::default() }
+    }
+}
+
+impl Seats {
     /// A place for one more connection, on the thread that has the fewest. With a single bot that is the thread of the
     /// accounts too, whose orders then wake no other.
-    pub(super) fn take_seat(&self) -> Seat {
+    pub(super) fn take(&self) -> Seat {
         let (number, place) = self
-            .places
+            .0
             .iter()
             .enumerate()
             .min_by_key(|(_, place)| place.load.load(Ordering::Relaxed))
@@ -110,22 +135,24 @@ impl Carried {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn connections_go_to_the_thread_that_has_the_fewest() {
         let threads = Threads::start(3).unwrap();
-        let loads = || threads.places.iter().map(|place| place.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
-        let mut seats: Vec<Seat> = (0..7).map(|_| threads.take_seat()).collect();
+        let seats = threads.seats();
+        let loads = || seats.0.iter().map(|place| place.load.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let mut taken: Vec<Seat> = (0..7).map(|_| seats.take()).collect();
         assert_eq!(loads(), [3, 2, 2]);
-        assert!(seats[0].is_here && !seats[1].is_here);
-        seats.remove(4);
-        seats.remove(1);
+        assert!(taken[0].is_here && !taken[1].is_here);
+        taken.remove(4);
+        taken.remove(1);
         assert_eq!(loads(), [3, 0, 2]);
-        let seat = threads.take_seat();
+        let seat = seats.take();
         assert_eq!(loads(), [3, 1, 2]);
-        drop((seats, seat));
+        drop((taken, seat));
         assert_eq!(loads(), [0, 0, 0]);
     }
 
@@ -133,8 +160,8 @@ mod tests {
     async fn a_socket_lives_on_the_thread_of_its_seat() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let threads = Threads::start(2).unwrap();
-        let here = threads.take_seat();
-        let there = threads.take_seat();
+        let here = threads.seats().take();
+        let there = threads.seats().take();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (seat, is_ours) in [(here, true), (there, false)] {
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -155,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn the_threads_end_with_their_owner() {
         let threads = Threads::start(2).unwrap();
-        let (_here, there) = (threads.take_seat(), threads.take_seat());
+        let (_here, there) = (threads.seats().take(), threads.seats().take());
         let endless = there.runtime().spawn(std::future::pending::<()>());
         drop(threads);
         assert!(endless.await.unwrap_err().is_cancelled());

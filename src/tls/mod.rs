@@ -18,7 +18,9 @@ pub use server::{
 pub use stream::Stream;
 
 use rustls::crypto::CryptoProvider;
+use std::io;
 use std::sync::{Arc, LazyLock};
+use tokio::net::TcpStream;
 
 /// The one protocol that both sides speak above TLS. Without it a proxy in between could pick HTTP/2, in which
 /// a WebSocket upgrade does not exist.
@@ -32,6 +34,20 @@ pub fn install_crypto() {
         // Fails only if another thread came first, and then with this same provider.
         let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
+}
+
+/// Bytes that the kernel may hold of a socket without having sent them. It would take 4 MiB otherwise: stale data for a
+/// client that reads slowly, in front of the close that tells it so; and an exchange's cancel would stand behind all of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// Sets what every TCP socket of ours needs, whoever opened it.
+pub fn tune(socket: &TcpStream) -> io::Result<()> {
+    // A frame is written whole; to wait for more of it would wait for nothing.
+    socket.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(())
 }
 
 /// The provider that all settings here are built with.

@@ -160,7 +160,10 @@ fn pass<S: Side>(
     if outcome.is_err() {
         seal_alert(connection, sealed);
     }
-    let outcome = outcome.map(|outcome| if has_peer_closed { Outcome::PeerClosed } else { outcome });
+    let outcome = match outcome {
+        Ok(Outcome::Done) if has_peer_closed => Ok(Outcome::PeerClosed),
+        outcome => outcome,
+    };
     Pass { consumed, outcome }
 }
 

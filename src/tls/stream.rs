@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 
 /// The least room to read into: a full record with what is around it (RFC 8446, section 5.2).
 const READ_BYTES_MIN: usize = RECORD_PLAINTEXT_MAX + 256 + 5;
+/// The most that one read takes: four full records. Others have their turn after it, and what is read has to lie
+/// somewhere.
+const READ_BYTES_MAX: usize = 4 * READ_BYTES_MIN;
 /// What may be kept of records and messages whose end has not come: rustls' own limit for one handshake message, and
 /// for what a buffered connection keeps.
 const KEPT_BYTES_MAX: usize = 0xffff;
@@ -123,7 +126,7 @@ impl Stream {
     ///
     /// Reads again if only records of TLS itself came, such as tickets and key updates.
     pub fn poll_records(&mut self, cx: &mut Context<'_>, take: &mut dyn FnMut(&[u8])) -> Poll<io::Result<usize>> {
-        self.poll_plaintext(cx, usize::MAX, take)
+        self.poll_plaintext(cx, READ_BYTES_MAX, take)
     }
 
     /// Encrypts these bytes behind those that wait to be sent. Does not write to the socket.

@@ -8,11 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes that the kernel may hold of a socket without having sent them. It would take 4 MiB otherwise, and a cancel would
-/// stand behind all of it.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
-
 /// TLS to the target, from the first address that accepts.
 pub(super) async fn tls(socket: TcpStream, target: &Target) -> Result<tls::Stream, NotOpened> {
     Ok(target.connector.connect(target.server_name.clone(), socket).await?)
@@ -110,14 +105,12 @@ pub(super) fn is_to_ourselves(socket: &TcpStream) -> bool {
 }
 
 fn tune(socket: &TcpStream, limits: &DialLimits) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+    tls::tune(socket)?;
     let below = SockRef::from(socket);
     below.set_tcp_keepalive(&TcpKeepalive::new().with_time(limits.keepalive).with_interval(limits.keepalive / 3))?;
     // Without it Linux goes on sending into a black hole for a quarter of an hour.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     below.set_tcp_user_timeout(Some(limits.unacknowledged))?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    below.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(())
 }
 

@@ -131,6 +131,11 @@ impl HttpConnection {
         // where something has, because each time it wakes another thread, which costs more than the request.
         if !self.is_quiet() {
             tokio::task::yield_now().await;
+            // The one that reads it may live on another thread, and be late. What an idle connection has to say, if it
+            // is not the tickets of its handshake, is that it ends.
+            if self.has_served && !self.is_quiet() {
+                return Err(Closed);
+            }
         }
         match timeout(READY_TIMEOUT, self.sender.ready()).await {
             Ok(Ok(())) if self.is_open() => Ok(()),

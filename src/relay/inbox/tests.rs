@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use super::super::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX};
 use super::*;
 use proptest::prelude::*;
@@ -75,7 +77,7 @@ fn ours(peer: Peer, bytes: &[u8], sizes: &[usize]) -> Vec<Said> {
         let (piece, behind) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
         rest = behind;
         inbox.push(piece);
-        while let Some(incoming) = inbox.next() {
+        while let Some(incoming) = inbox.take_next() {
             said.push(match incoming {
                 Incoming::Message(message, _) => Said::Message(message.kind(), message.payload().to_vec()),
                 Incoming::Ping(payload) => Said::Ping(payload.to_vec()),
@@ -233,12 +235,12 @@ fn whole_messages_at_the_front_pass_and_what_follows_them_waits() {
     assert_eq!(inbox.frames(1).unwrap().messages, 1);
     inbox.take(found);
     assert_eq!(inbox.frames(u64::MAX), None, "a part of a message passed");
-    assert!(matches!(inbox.next(), Some(Incoming::Broken(Broken::Protocol))));
+    assert!(matches!(inbox.take_next(), Some(Incoming::Broken(Broken::Protocol))));
 
     let mut inbox = Inbox::new(Peer::Exchange, LIMIT);
     inbox.push(&[part.bytes(), rest.bytes()].concat());
     assert_eq!(inbox.frames(u64::MAX), None);
-    assert!(matches!(inbox.next(), Some(Incoming::Message(message, None)) if message.payload() == &b"three"[..]));
+    assert!(matches!(inbox.take_next(), Some(Incoming::Message(message, None)) if message.payload() == &b"three"[..]));
 }
 
 #[test]
@@ -258,16 +260,26 @@ fn control_frames_text_that_is_none_and_masked_frames_of_an_exchange_do_not_pass
 }
 
 #[test]
+fn a_length_in_more_bytes_than_it_needs_is_read_and_does_not_pass() {
+    for header in [&[0x81, 126, 0, 2][..], &[0x81, 127, 0, 0, 0, 0, 0, 0, 0, 2]] {
+        let mut inbox = Inbox::new(Peer::Exchange, LIMIT);
+        inbox.push(&[header, b"{}"].concat());
+        assert_eq!(inbox.frames(u64::MAX), None);
+        assert!(matches!(inbox.take_next(), Some(Incoming::Message(message, None)) if message.payload() == &b"{}"[..]));
+    }
+}
+
+#[test]
 fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
     let mut inbox = Inbox::new(Peer::Client, LIMIT);
     let sent = Sent { first: 0x81, payload: vec![b'x'; LIMIT + 1], is_masked: true };
     inbox.push(&sent.bytes()[..HEADER_BYTES_MAX]);
-    assert!(matches!(inbox.next(), Some(Incoming::Broken(Broken::TooBig))));
+    assert!(matches!(inbox.take_next(), Some(Incoming::Broken(Broken::TooBig))));
 }
 
 #[test]
 fn a_message_keeps_the_mask_of_its_last_frame() {
     let mut inbox = Inbox::new(Peer::Client, LIMIT);
     inbox.push(&text("order", true).bytes());
-    assert!(matches!(inbox.next(), Some(Incoming::Message(_, Some(MASK)))));
+    assert!(matches!(inbox.take_next(), Some(Incoming::Message(_, Some(MASK)))));
 }
