@@ -22,12 +22,12 @@ pub(crate) struct Processors {
 }
 
 impl Processors {
-    /// A processor for each thread of the proxy and the others for the rest; all for everybody where that leaves none.
+    /// All for everybody; or, pinned, one for each thread of the proxy and the others for the rest, if any are left.
     ///
-    /// Left to the scheduler, the thread of a proxy sometimes shares a processor with the clients and sometimes not: on
-    /// two processors its CPU for a message then spread twice as far between rounds, and p99 more than that.
-    pub(crate) fn share_out(machine: &[usize], pins: bool, threads: usize) -> Self {
-        if !pins || machine.len() <= threads {
+    /// Not pinned by itself: on two processors clients and exchange then share one and slow each other down, and rates
+    /// spread further between rounds. Ratios of latency spread alike.
+    pub(crate) fn share_out(machine: &[usize], is_pinned: bool, threads: usize) -> Self {
+        if !is_pinned || machine.len() <= threads {
             return Self { proxy: machine.to_vec(), load: machine.to_vec() };
         }
         let (proxy, load) = machine.split_at(threads);
