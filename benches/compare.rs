@@ -19,7 +19,7 @@ mod rig;
 #[path = "compare/table.rs"]
 mod table;
 
-use arena::{Arena, Processors};
+use arena::{Arena, Pin, Processors};
 use case::Case;
 use clap::Parser as _;
 use ledger::Ledger;
@@ -55,9 +55,9 @@ struct Options {
     /// Threads that carry sessions in each proxy, `1,2` for a section of the report each.
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
-    /// Gives proxies processors of their own, where there are enough; otherwise the scheduler places all.
-    #[arg(long)]
-    pin: bool,
+    /// Who runs on which processor.
+    #[arg(long, value_enum, default_value_t = Pin::Together)]
+    pin: Pin,
     /// Writes the figures of every round into this file.
     #[arg(long)]
     json: Option<PathBuf>,

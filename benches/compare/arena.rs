@@ -14,6 +14,17 @@ use std::time::{Duration, Instant};
 /// Countersign's door for the venue `plain`. The exchange takes any path, and the others pass this one on.
 const PATH: &str = "/plain";
 
+/// How processors are shared out.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Pin {
+    /// All on as many as the proxy has threads: no wake-up of another processor is part of a figure.
+    Together,
+    /// The proxy on as many as it has threads, clients and exchange on the others.
+    Apart,
+    /// As the scheduler likes.
+    No,
+}
+
 /// Who runs where.
 pub(crate) struct Processors {
     proxy: Vec<usize>,
@@ -22,16 +33,13 @@ pub(crate) struct Processors {
 }
 
 impl Processors {
-    /// All for everybody; or, pinned, one for each thread of the proxy and the others for the rest, if any are left.
-    ///
-    /// Not pinned by itself: on two processors clients and exchange then share one and slow each other down, and rates
-    /// spread further between rounds. Ratios of latency spread alike.
-    pub(crate) fn share_out(machine: &[usize], is_pinned: bool, threads: usize) -> Self {
-        if !is_pinned || machine.len() <= threads {
-            return Self { proxy: machine.to_vec(), load: machine.to_vec() };
+    pub(crate) fn share_out(machine: &[usize], pin: Pin, threads: usize) -> Self {
+        let (few, others) = machine.split_at(threads.min(machine.len()));
+        match pin {
+            Pin::Apart if !others.is_empty() => Self { proxy: few.to_vec(), load: others.to_vec() },
+            Pin::Together => Self { proxy: few.to_vec(), load: few.to_vec() },
+            Pin::Apart | Pin::No => Self { proxy: machine.to_vec(), load: machine.to_vec() },
         }
-        let (proxy, load) = machine.split_at(threads);
-        Self { proxy: proxy.to_vec(), load: load.to_vec() }
     }
 
     pub(crate) fn sentence(&self, threads: usize) -> String {
