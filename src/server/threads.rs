@@ -1,7 +1,7 @@
 //! The threads that connections live on.
 //!
-//! A connection, and the session that it becomes, never leaves the thread that it was given to: its two sockets wake no
-//! other thread, and share no lock. Which thread that is, the acceptor decides, by who has the fewest. The alternative,
+//! A connection never leaves the thread that it was given to, nor does its session: the two sockets wake no other thread,
+//! and share no lock. Which thread that is, the acceptor decides, by who has the fewest. The alternative,
 //! a listener for each thread (`SO_REUSEPORT`), leaves it to a hash of the addresses, and two bots on two threads end on
 //! the same one as often as not.
 
